@@ -1,0 +1,98 @@
+"""The decoder of one tile, a mirror of the encoder without SFCA (paper, section 4), and the head (decided here).
+
+Axes: B tiles, H W rows and columns, C channels, F fields (9: optical depth, airlight and residual of three bands).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .encoder import BLOCKS
+from .presets import Preset
+
+FIELDS = 9
+MAX_DEPTH = 4.0
+"""Bound of the optical depth: beyond it (2 % of the light left) there is nothing to restore but noise."""
+MEAN_AIRLIGHT = 0.8
+
+
+class PatchExpanding(nn.Module):
+    """Split each cell into 2x2, with a norm and a linear layer to the finer width: the inverse of patch merging."""
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.linear = nn.Linear(dim, 4 * out_dim)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Map (B, H, W, C) to (B, 2 H, 2 W, C')."""
+        B, H, W, _ = x_BHWC.shape
+        y: Tensor = self.linear(self.norm(x_BHWC)).view(B, H, W, 2, 2, -1)
+        return y.transpose(2, 3).reshape(B, 2 * H, 2 * W, -1)
+
+
+class Head(nn.Module):
+    """Predict the fields of the scattering model at ``field_stride``.
+
+    It starts at zero, where optical depth and residual are zero and the network is the identity.
+    """
+
+    def __init__(self, dim: int, stem_stride: int, field_stride: int) -> None:
+        super().__init__()
+        self.factor = stem_stride // field_stride
+        self.norm = nn.LayerNorm(dim)
+        self.linear = nn.Linear(dim, FIELDS * self.factor**2)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Map (B, H, W, C) to float32 fields (B, F, H * factor, W * factor)."""
+        raw = self.linear(self.norm(x_BHWC)).permute(0, 3, 1, 2)
+        depth, airlight, residual = F.pixel_shuffle(raw, self.factor).float().chunk(3, 1)
+        return torch.cat(
+            [
+                MAX_DEPTH * torch.tanh(depth / MAX_DEPTH),
+                MEAN_AIRLIGHT + 0.5 * torch.tanh(airlight),
+                0.1 * residual,
+            ],
+            1,
+        )
+
+
+class Decoder(nn.Module):
+    """Decode tiles one by one from the modelled latent and the encoder's residuals."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        build = BLOCKS[preset.block]
+        self.stages, self.expands = nn.ModuleList(), nn.ModuleList()
+        for stage in reversed(range(len(preset.widths))):
+            self.stages.append(nn.Sequential(*(build(preset, stage, i) for i in range(preset.depths[stage]))))
+            if stage:
+                self.expands.append(PatchExpanding(preset.widths[stage], preset.widths[stage - 1]))
+        self.head = Head(preset.widths[0], preset.stem_stride, preset.field_stride)
+
+    def forward(self, latent_BHWC: Tensor, residuals: list[Tensor]) -> Tensor:
+        """Decode tiles.
+
+        Parameters
+        ----------
+        latent_BHWC : Tensor
+            The bottleneck's output for these tiles.
+        residuals : list of Tensor
+            r1..r4 of the same tiles, from fine to coarse.
+
+        Returns
+        -------
+        Tensor
+            float32 fields (B, F, h, w) at the preset's field stride.
+        """
+        x = latent_BHWC
+        for i, layers in enumerate(self.stages):
+            x = layers(x + residuals[-1 - i])
+            if i < len(self.expands):
+                x = self.expands[i](x)
+        fields: Tensor = self.head(x)
+        return fields

@@ -1,0 +1,127 @@
+"""The whole network on a scene in memory: the plain form that the streamed engine must equal.
+
+Axes: B scenes, M tiles of a scene, C channels, F fields, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .bottleneck import Bottleneck
+from .decoder import Decoder
+from .encoder import Encoder
+from .presets import Preset
+from .sfca import SFCA
+from .tiling import (
+    TileGrid,
+    cut_tiles,
+    enlarge,
+    fill_invalid,
+    join_fields,
+    join_latents,
+    mirror_pad,
+    scatter,
+    split_latents,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the network says of a scene."""
+
+    image_B3HW: Tensor
+    """The picture without haze."""
+    fields_B9HW: Tensor
+    """Optical depth, airlight and residual of the three bands, in full size."""
+    balance: Tensor
+    """Load-balancing loss of LMMoE (zero in inference)."""
+
+
+class InfDehaze(nn.Module):
+    """Inf-Dehaze: tiles through the encoder, all latents through one bottleneck, tiles through the decoder.
+
+    Parameters
+    ----------
+    preset : Preset
+        The sizes of everything.
+    """
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = preset
+        self.encoder = Encoder(preset)
+        self.bottleneck = Bottleneck(
+            preset.widths[-1],
+            preset.bottleneck_heads,
+            preset.bottleneck_depth,
+            preset.block_tokens,
+            preset.hash_bits,
+            preset.neighbours,
+            preset.expert_expansion,
+        )
+        self.decoder = Decoder(preset)
+        self.apply(_initialise)
+        self.decoder.head.linear.apply(_zero)
+        for module in self.modules():
+            if isinstance(module, SFCA):
+                module.restore.apply(_zero)
+
+    def forward(self, hazy_B3HW: Tensor, *, valid_BHW: Tensor | None = None, overlap: int | None = None) -> Restored:
+        """Restore whole scenes of any height and width (algorithm 1 without any streaming).
+
+        Parameters
+        ----------
+        hazy_B3HW : Tensor
+            Pictures, float, values around 0..1.
+        valid_BHW : Tensor, optional
+            bool; False where there is no data. Such pixels influence nothing.
+        overlap : int, optional
+            Pixels by which tiles overlap; the preset's by default.
+
+        Returns
+        -------
+        Restored
+        """
+        preset = self.preset
+        B, _, H, W = hazy_B3HW.shape
+        grid = TileGrid(H, W, preset.tile, preset.overlap if overlap is None else overlap)
+        tiles = cut_tiles(mirror_pad(hazy_B3HW, grid.padded_height, grid.padded_width), grid).flatten(0, 1)
+        occupied: Tensor | None = None
+        occupied_Bhw: Tensor | None = None
+        if valid_BHW is not None:
+            valid = mirror_pad(valid_BHW[:, None], grid.padded_height, grid.padded_width)
+            valid_tiles = cut_tiles(valid, grid).flatten(0, 1)[:, 0]
+            tiles = fill_invalid(tiles, valid_tiles)
+            side = preset.latent_side
+            occupied = valid_tiles.flatten(1).any(1).view(B, grid.count, 1, 1, 1)
+            occupied_Bhw = join_latents(occupied.expand(-1, -1, side, side, 1), grid)[..., 0]
+
+        residuals = self.encoder(tiles)
+        latent = join_latents(residuals[-1].unflatten(0, (B, grid.count)), grid)
+        latent, balance = self.bottleneck.with_balance(latent, occupied_Bhw)
+        fields = self.decoder(split_latents(latent, grid).flatten(0, 1), residuals)
+        if occupied is not None:
+            fields = fields * occupied.flatten(0, 1)
+
+        joined = join_fields(fields.unflatten(0, (B, grid.count)), grid, preset.field_stride)
+        full = enlarge(joined, preset.field_stride)[:, :, :H, :W]
+        return Restored(scatter(hazy_B3HW, full), full, balance)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _zero(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.weight)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trainable values."""
+    return sum(p.numel() for p in module.parameters())

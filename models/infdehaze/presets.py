@@ -1,0 +1,118 @@
+"""Presets are data: the sizes of a network and how it likes to be run (paper, supplement section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """Everything that the shape of a network follows from. Widths, depths and heads are per stage, fine to coarse."""
+
+    name: str
+    block: str = "swin"
+    """Name of the encoder and decoder block in :data:`infdehaze.encoder.BLOCKS`."""
+    stem_stride: int = 4
+    """Pixels of a patch's side."""
+    widths: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int] = (2, 3, 4, 2)
+    heads: tuple[int, int, int, int] = (4, 4, 8, 16)
+    window: int = 8
+    mlp_ratio: float = 4.0
+    sfca: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    """Stages of the encoder that begin with SFCA."""
+    sfca_dim: int = 32
+    bottleneck_depth: int = 4
+    bottleneck_heads: int = 16
+    block_tokens: int = 256
+    """Tokens of an attention block in the bottleneck."""
+    hash_bits: int = 8
+    neighbours: bool = False
+    expert_expansion: int = 4
+    field_stride: int = 2
+    """Pixels between predicted values of optical depth, airlight and residual; they are enlarged bilinearly."""
+    tile: int = 256
+    overlap: int = 32
+    """Pixels by which neighbouring tiles overlap by default; their fields are feathered there."""
+    fixed_batch: int | None = None
+    """Tiles at a time; None follows the paper's rule by the size of the scene."""
+    cache_residuals: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stem_stride % self.field_stride:
+            raise ValueError("stem_stride must be a multiple of field_stride")
+        if self.tile % (self.stem_stride * 8):
+            raise ValueError("tile must be a multiple of eight patches")
+
+    @property
+    def latent_side(self) -> int:
+        """Tokens of a tile's latent along one side."""
+        return self.tile // (self.stem_stride * 8)
+
+    @property
+    def residual_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """Shapes (H, W, C) of a tile's residuals r1..r4."""
+        sides = [self.tile // (self.stem_stride * 2**stage) for stage in range(4)]
+        return tuple((side, side, width) for side, width in zip(sides, self.widths, strict=True))
+
+    @property
+    def residual_values(self) -> int:
+        """Numbers that the residuals of one tile hold together."""
+        return sum(h * w * c for h, w, c in self.residual_shapes)
+
+    def batch_for(self, side: int) -> int:
+        """Return the paper's batch for a scene whose longer side is ``side`` px: 1, 4 or 16 (64 for `fast`).
+
+        The supplement leaves 4096 to 8192 px open; 16 begins at 4096 here, as in the design.
+        """
+        if self.fixed_batch is not None:
+            return self.fixed_batch
+        return 1 if side < 1024 else 4 if side <= 4096 else 16
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Preset:
+        """Rebuild a preset from :meth:`to_dict`.
+
+        Raises
+        ------
+        CheckpointError
+            When a field is missing, unknown or of the wrong kind.
+        """
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"The checkpoint describes a network that this version does not know ({error}). "
+                "Use the version of infdehaze that wrote it."
+            ) from error
+
+
+BASE = Preset(name="base", widths=(256, 256, 512, 1024))
+FAST = Preset(
+    name="fast",
+    block="convnext",
+    widths=(256, 256, 512, 1024),
+    depths=(2, 2, 2, 2),
+    fixed_batch=64,
+    cache_residuals=False,
+)
+LITE = Preset(
+    name="lite",
+    stem_stride=8,
+    widths=(48, 64, 96, 128),
+    heads=(3, 4, 6, 8),
+    mlp_ratio=3.0,
+    sfca=(False, True, True, True),
+    bottleneck_heads=8,
+    block_tokens=128,
+    field_stride=4,
+)
+
+PRESETS = {preset.name: preset for preset in (BASE, FAST, LITE)}
