@@ -1,0 +1,1 @@
+"""Training: data sets, haze synthesis, losses and the loop."""

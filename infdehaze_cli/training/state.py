@@ -1,0 +1,80 @@
+"""The state of a training run on disk, so that it resumes exactly: safetensors and JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from infdehaze_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from .loop import Trainer
+
+
+def save_state(path: Path, trainer: Trainer) -> None:
+    """Write weights, averaged weights, optimizer moments, counters and random states, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    for name, value in trainer.model.state_dict().items():
+        tensors[f"model/{name}"] = value
+    for name, value in trainer.averaged.items():
+        tensors[f"averaged/{name}"] = value
+    for name, parameter in trainer.model.named_parameters():
+        for key, value in trainer.optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = value
+    tensors["random/torch"] = trainer.generator.get_state()
+    facts = {
+        "preset": trainer.model.preset.to_dict(),
+        "step": trainer.step,
+        "elapsed": trainer.elapsed,
+        "recent": trainer.recent,
+        "numpy": trainer.rng.bit_generator.state,
+    }
+    partial = path.with_suffix(".partial")
+    save_file(
+        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
+        partial,
+        {"facts": json.dumps(facts)},
+    )
+    partial.replace(path)
+
+
+def load_state(path: Path, trainer: Trainer) -> None:
+    """Put a saved state into a fresh trainer.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is damaged or belongs to another preset.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Remove it to start afresh.") from error
+    ours = json.loads(json.dumps(trainer.model.preset.to_dict()))
+    if facts["preset"] != ours:
+        raise CheckpointError(
+            f"{path} is a run of another network ({facts['preset'].get('name')}). Name another folder for this one."
+        )
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+    trainer.model.load_state_dict(part("model/"))
+    for name, value in part("averaged/").items():
+        trainer.averaged[name].copy_(value)
+    for name, parameter in trainer.model.named_parameters():
+        state = {key: tensors[f"optimizer/{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        trainer.optimizer.state[parameter] = {
+            key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
+        }
+    trainer.generator.set_state(tensors["random/torch"].to(torch.uint8))
+    trainer.rng.bit_generator.state = facts["numpy"]
+    trainer.step, trainer.elapsed, trainer.recent = facts["step"], facts["elapsed"], facts["recent"]
