@@ -1,0 +1,19 @@
+"""Algorithm 1 on scenes of any size: encode, bottleneck, decode, streamed."""
+
+from .device import resolve_device
+from .execute import Measured, execute
+from .meter import TensorMeter, peak_rss_bytes
+from .protocols import Reporter, SceneReader, SceneWriter, Silent, SourceBlock
+
+__all__ = [
+    "Measured",
+    "Reporter",
+    "SceneReader",
+    "SceneWriter",
+    "Silent",
+    "SourceBlock",
+    "TensorMeter",
+    "execute",
+    "peak_rss_bytes",
+    "resolve_device",
+]

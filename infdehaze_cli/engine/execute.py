@@ -1,0 +1,108 @@
+"""Carry out a plan: encode, bottleneck, decode, with what was measured (paper, algorithm 1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from infdehaze.network import InfDehaze
+
+from infdehaze_cli.plan import Plan
+from infdehaze_cli.store import open_residual_store
+
+from .bottleneck import stream_bottleneck
+from .device import Device
+from .phases import B, SceneState, decode_phase, encode_phase
+from .protocols import Reporter, SceneReader, SceneWriter, SourceBlock
+from .threads import BusyClock
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run took."""
+
+    peak_device_bytes: int
+    scratch_bytes: int
+    seconds: dict[str, float]
+    """By phase; ``read``, ``store``, ``load`` and ``write`` are the work of threads that run beside the phases."""
+
+
+@torch.inference_mode()
+def execute(
+    plan: Plan,
+    model: InfDehaze,
+    scene: SceneReader[SourceBlock],
+    second: SceneReader[B],
+    writer: SceneWriter[B],
+    *,
+    scratch: Path,
+    budget: int | None,
+    strength: float,
+    reporter: Reporter,
+) -> Measured:
+    """Run all phases over a scene.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do.
+    model : InfDehaze
+        The network, in evaluation mode; it is moved to the plan's device.
+    scene, second : SceneReader
+        Two handles of the source, for two threads.
+    writer : SceneWriter
+        Takes the restored windows, from top to bottom.
+    scratch : Path
+        An existing folder of the run's own.
+    budget : int, optional
+        Device bytes that must not be exceeded.
+    strength : float
+        0..1, how much of the haze is taken away.
+    reporter : Reporter
+        Is told how it goes on.
+
+    Raises
+    ------
+    StorageError, CorruptError
+        From the residual store.
+    """
+    grid, preset = plan.grid, model.preset
+    device = Device(torch.device(plan.device), plan.precision, budget)
+    device.place(model)
+    clocks = {name: BusyClock() for name in ("read", "store", "load", "write")}
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - started
+
+    state = SceneState.empty(grid, plan.batch, plan.residual_dtype, preset.latent_side, preset.widths[-1])
+    store = open_residual_store(
+        plan.tier, plan.batches, plan.batch, preset.residual_values, plan.residual_dtype, scratch
+    )
+    try:
+        with timed("encode"):
+            encode_phase(model, device, scene, state, store, reporter, clocks)
+        with timed("bottleneck"):
+            reporter.phase("bottleneck", len(model.bottleneck.layers))
+            stream_bottleneck(
+                model.bottleneck,
+                state.latent_HWC,
+                state.occupied_HW,
+                device=device,
+                chunk_tokens=plan.chunk_tokens,
+                on_layer=reporter.advance,
+            )
+        with timed("decode"):
+            decode_phase(model, device, scene, second, writer, state, store, reporter, clocks, strength)
+        stored = store.nbytes
+    finally:
+        store.close()
+    seconds |= {name: clock.seconds for name, clock in clocks.items()}
+    return Measured(device.peak_bytes, stored if plan.tier == "ssd" else 0, seconds)

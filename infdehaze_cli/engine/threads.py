@@ -1,0 +1,152 @@
+"""Bounded queues between threads: a prefetching iterator and a background sink. Errors cross, no thread is left."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+POLL = 0.2
+"""Seconds after which a blocked thread looks whether the other side has gone."""
+
+
+class BusyClock:
+    """Seconds that a thread has worked rather than waited."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *exc: object) -> None:
+        self.seconds += time.perf_counter() - self._started
+
+
+class _End:
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class Prefetch(Generic[T]):
+    """Run an iterable in a thread, at most ``depth`` items ahead of its consumer.
+
+    Use as a context manager and iterate inside; leaving stops the thread wherever it is.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int, clock: BusyClock | None = None) -> None:
+        self._items = items
+        self._clock = clock or BusyClock()
+        self._queue: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="infdehaze-prefetch", daemon=True)
+
+    def _run(self) -> None:
+        iterator = iter(self._items)
+        try:
+            while not self._stop.is_set():
+                with self._clock:
+                    try:
+                        item = next(iterator)
+                    except StopIteration:
+                        break
+                self._put(item)
+        except BaseException as error:
+            self._put(_End(error))
+        else:
+            self._put(_End(None))
+
+    def _put(self, item: T | _End) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=POLL)
+            except queue.Full:
+                continue
+            return
+
+    def __enter__(self) -> Iterator[T]:
+        self._thread.start()
+        return self._consume()
+
+    def _consume(self) -> Iterator[T]:
+        while True:
+            item = self._queue.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Sink(Generic[T]):
+    """Hand items to ``work`` in a thread, at most ``depth`` items behind.
+
+    Use as a context manager: leaving it normally waits until all items are done and raises what went wrong; leaving it
+    with an error drops what is left.
+    """
+
+    def __init__(self, work: Callable[[T], Any], depth: int, clock: BusyClock | None = None) -> None:
+        self._work = work
+        self._clock = clock or BusyClock()
+        self._queue: queue.Queue[T | None] = queue.Queue(maxsize=depth)
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="infdehaze-sink", daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                item = self._queue.get(timeout=POLL)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            try:
+                with self._clock:
+                    self._work(item)
+            except BaseException as error:
+                self._error = error
+                self._stop.set()
+
+    def put(self, item: T) -> None:
+        """Queue an item; waits while the queue is full, raises what went wrong with an earlier one."""
+        self._offer(item)
+
+    def _offer(self, item: T | None) -> None:
+        while True:
+            if self._error is not None:
+                raise self._error
+            try:
+                self._queue.put(item, timeout=POLL)
+            except queue.Full:
+                continue
+            return
+
+    def __enter__(self) -> Sink[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._stop.set()
+            self._thread.join()
+            return
+        try:
+            self._offer(None)
+        finally:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,84 @@
+"""Tiles of a scene read as batches: mirrored beyond the edges, with what is valid in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from infdehaze.tiling import TileGrid
+from numpy.typing import NDArray
+
+from infdehaze_cli.geometry import Window, mirror_index
+
+from .protocols import SceneReader, SourceBlock
+
+
+@dataclass(frozen=True, slots=True)
+class TileBatch:
+    """Consecutive tiles."""
+
+    number: int
+    indices: tuple[int, ...]
+    """Tiles with data, in order; the others are left out."""
+    values: NDArray[np.float32]
+    """(len(indices), 3, T, T)."""
+    valid: NDArray[np.bool_]
+    """(len(indices), T, T)."""
+
+
+def read_batch(scene: SceneReader[SourceBlock], grid: TileGrid, number: int, batch: int) -> TileBatch:
+    """Read the tiles of one batch, those in a row by one read, so that source blocks are decoded once.
+
+    Parameters
+    ----------
+    scene : SceneReader
+        The source.
+    grid : TileGrid
+        Its tiles.
+    number, batch : int
+        Which batch, and tiles of a full one.
+    """
+    first = number * batch
+    members = range(first, min(first + batch, grid.count))
+    indices: list[int] = []
+    values: list[NDArray[np.float32]] = []
+    valid: list[NDArray[np.bool_]] = []
+    for _, in_row in groupby(members, key=lambda index: index // grid.cols):
+        run = list(in_row)
+        strip_values, strip_valid = _read_mirrored(scene, grid, run[0], run[-1])
+        for position, index in enumerate(run):
+            part = slice(position * grid.step, position * grid.step + grid.tile)
+            if strip_valid[:, part].any():
+                indices.append(index)
+                values.append(strip_values[:, :, part])
+                valid.append(strip_valid[:, part])
+    side = grid.tile
+    return TileBatch(
+        number,
+        tuple(indices),
+        np.stack(values) if values else np.empty((0, 3, side, side), np.float32),
+        np.stack(valid) if valid else np.empty((0, side, side), np.bool_),
+    )
+
+
+def _read_mirrored(
+    scene: SceneReader[SourceBlock], grid: TileGrid, first: int, last: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Read tiles ``first`` to ``last`` of one tile row as a strip, mirrored where it leaves the scene."""
+    (row, left), (_, right) = grid.origin(first), grid.origin(last)
+    rows = mirror_index(row, row + grid.tile, scene.height)
+    cols = mirror_index(left, right + grid.tile, scene.width)
+    row0, col0 = int(rows.min()), int(cols.min())
+    block = scene.read(Window(row0, col0, int(rows.max()) + 1 - row0, int(cols.max()) + 1 - col0))
+    if len(rows) == block.window.height and len(cols) == block.window.width:
+        return block.values, block.valid
+    take = np.ix_(rows - row0, cols - col0)
+    return block.values[:, take[0], take[1]], block.valid[take]
+
+
+def iterate_batches(scene: SceneReader[SourceBlock], grid: TileGrid, batch: int) -> Iterator[TileBatch]:
+    """Read all batches in order."""
+    for number in range(-(-grid.count // batch)):
+        yield read_batch(scene, grid, number, batch)
