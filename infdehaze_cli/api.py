@@ -1,0 +1,229 @@
+"""The scene-level API: one raster in, one raster out. The commands call this and print."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import rasterio
+from infdehaze.network import InfDehaze, count_parameters
+from infdehaze.weights import load_model
+
+from .engine import Reporter, Silent, execute, peak_rss_bytes, resolve_device
+from .errors import StorageError
+from .plan import Plan, RunConfig, make_plan
+from .raster import OutputWriter, Scene
+
+GDAL_CACHE = 256
+"""MiB of GDAL's block cache: a band of blocks of a scene 30,000 px wide, so that no block is decoded twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run did and took; the fields of ``run --json``."""
+
+    src: str
+    dst: str
+    width: int
+    height: int
+    bands: int
+    tiles: int
+    preset: str
+    weights: str
+    device: str
+    precision: str
+    batch: int
+    tier: str
+    peak_device_bytes: int
+    predicted_device_bytes: int
+    peak_rss_bytes: int
+    scratch_bytes: int
+    seconds: dict[str, float]
+    megapixels_per_second: float
+    resumed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return asdict(self)
+
+
+def gdal_environment() -> rasterio.Env:
+    """Make the GDAL settings of a run; what the user set in the environment wins."""
+    options = {"GDAL_CACHEMAX": GDAL_CACHE}
+    return rasterio.Env(**{key: value for key, value in options.items() if key not in os.environ})
+
+
+def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig) -> Plan:
+    """Plan a run over an open scene; see :func:`infdehaze_cli.plan.make_plan` for the errors."""
+    device = resolve_device(config.device)
+    return make_plan(config, scene.height, scene.width, model.preset, count_parameters(model), str(device))
+
+
+def plan(
+    src: str | Path,
+    *,
+    config: RunConfig | None = None,
+    bands: tuple[int, ...] | None = None,
+    scale_range: tuple[float, float] | None = None,
+) -> Plan:
+    """Plan a run without running it.
+
+    Raises
+    ------
+    InfdehazeError
+        As :func:`dehaze`.
+    """
+    config = config or RunConfig()
+    with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
+        return plan_scene(scene, load_model(config.weights), config)
+
+
+def dehaze(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    config: RunConfig | None = None,
+    bands: tuple[int, ...] | None = None,
+    scale_range: tuple[float, float] | None = None,
+    format: Literal["cog", "gtiff"] = "cog",  # noqa: A002 - the name of the option
+    creation_options: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Remove the haze from a raster.
+
+    Parameters
+    ----------
+    src : str or Path
+        Anything GDAL opens.
+    dst : str or Path
+        The output; it appears whole or not at all.
+    config : RunConfig, optional
+        Budget, device, weights.
+    bands : tuple of int, optional
+        Red, green and blue band numbers, or one for grey; by default from the colour interpretation.
+    scale_range : tuple of float, optional
+        Native values that become 0 and 1 in the network; by default from the dtype or the scene.
+    format : str
+        ``cog`` or ``gtiff``.
+    creation_options : mapping, optional
+        GDAL creation options.
+    overwrite : bool
+        Whether an existing ``dst`` may be replaced.
+    reporter : Reporter, optional
+        Is told how it goes on.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    InputError
+        When ``src`` cannot be opened, read or processed.
+    UsageError
+        When options make no sense, or ``dst`` exists.
+    BudgetError
+        When the budget cannot hold the run.
+    StorageError, CorruptError
+        When a disk fails, is full or gives damaged data back.
+    """
+    config = config or RunConfig()
+    reporter = reporter or Silent()
+    started = time.perf_counter()
+    with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
+        model = load_model(config.weights)
+        chosen = plan_scene(scene, model, config)
+        work = _work_folder(config.scratch, chosen.scratch_bytes)
+        try:
+            with (
+                # each thread has a handle of its own
+                Scene.open(src, bands=bands, scale_range=_limits(scene)) as second,
+                OutputWriter(
+                    scene,
+                    dst,
+                    format=format,
+                    creation_options=creation_options or {},
+                    overwrite=overwrite,
+                    tags=_tags(config, chosen),
+                    work_dir=work,
+                ) as writer,
+            ):
+                measured = execute(
+                    chosen,
+                    model,
+                    scene,
+                    second,
+                    writer,
+                    scratch=work,
+                    budget=config.gpu_mem,
+                    strength=config.strength,
+                    reporter=reporter,
+                )
+                reporter.phase("finish", 1)
+                finishing = time.perf_counter()
+                writer.finish()
+                reporter.advance()
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        total = time.perf_counter() - started
+        seconds = {**measured.seconds, "finish": started + total - finishing, "total": total}
+        return RunResult(
+            src=str(src),
+            dst=str(dst),
+            width=scene.width,
+            height=scene.height,
+            bands=scene.count,
+            tiles=chosen.tiles,
+            preset=chosen.preset,
+            weights=config.weights,
+            device=chosen.device,
+            precision=chosen.precision,
+            batch=chosen.batch,
+            tier=chosen.tier,
+            peak_device_bytes=measured.peak_device_bytes,
+            predicted_device_bytes=chosen.predicted_device_bytes,
+            peak_rss_bytes=peak_rss_bytes(),
+            scratch_bytes=measured.scratch_bytes,
+            seconds={name: round(value, 3) for name, value in seconds.items()},
+            megapixels_per_second=round(scene.width * scene.height / 1e6 / total, 3),
+            resumed=False,
+        )
+
+
+def _limits(scene: Scene) -> tuple[float, float]:
+    return scene.limits.lo, scene.limits.hi
+
+
+def _tags(config: RunConfig, chosen: Plan) -> dict[str, str]:
+    """Return what the output says about how it was made; nothing that differs between budgets."""
+    return {
+        "INFDEHAZE_VERSION": version("infdehaze"),
+        "INFDEHAZE_WEIGHTS": Path(config.weights).name,
+        "INFDEHAZE_PRESET": chosen.preset,
+        "INFDEHAZE_STRENGTH": f"{config.strength:g}",
+        "INFDEHAZE_OVERLAP": str(chosen.overlap),
+    }
+
+
+def _work_folder(scratch: Path, needed: int) -> Path:
+    """Make the run's own folder below ``scratch``, which must have room for it."""
+    try:
+        free = shutil.disk_usage(scratch).free
+        if free < needed:
+            raise StorageError(
+                f"The scratch folder {scratch} has {free // 1024**2} MiB free, and this run needs {needed // 1024**2}. "
+                "Free some space, name another folder with --scratch, or use --residuals recompute."
+            )
+        return Path(tempfile.mkdtemp(prefix="infdehaze-", dir=scratch))
+    except OSError as error:
+        raise StorageError(
+            f"The scratch folder {scratch} cannot be used ({error.strerror or error}). Name another with --scratch."
+        ) from error
