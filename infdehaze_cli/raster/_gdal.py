@@ -1,0 +1,77 @@
+"""What every other module here needs from rasterio: its errors, its warnings, its window type."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import rasterio.windows
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
+
+from infdehaze_cli.geometry import Window
+
+#: Everything that GDAL, rasterio and the operating system raise on a failing read or write.
+GDAL_ERRORS: tuple[type[BaseException], ...] = (RasterioError, CPLE_BaseError, OSError, ValueError)
+
+# ``warnings.catch_warnings`` swaps a list of the whole process: two threads must not do so at once.
+_warnings_lock = threading.RLock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep rasterio's remarks on georeferencing and alpha from the user, to whom they say nothing new."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)
+        yield
+
+
+def open_quietly(path: str | Path, mode: str = "r", **options: Any) -> Any:
+    """Open a dataset that no other caller shares, without rasterio's remarks."""
+    with quiet():
+        return rasterio.open(path, mode, sharing=False, **options)
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what GDAL said at the root of an error, without a full stop."""
+    root = error
+    while (cause := root.__cause__ or root.__context__) is not None:
+        root = cause
+    text = str(root).strip() or type(root).__name__
+    return text.splitlines()[0].rstrip(". ")
+
+
+def to_rasterio(window: Window) -> rasterio.windows.Window:
+    """Return the same rectangle as rasterio's window, which counts columns first."""
+    return rasterio.windows.Window(window.col, window.row, window.width, window.height)
+
+
+class _Collector(logging.Handler):
+    """Keeps the messages that one thread logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.messages.append(record.getMessage())
+
+
+@contextmanager
+def collected_log() -> Iterator[list[str]]:
+    """Collect what GDAL logs in this thread: for an unknown creation option it raises nothing."""
+    handler, logger = _Collector(), logging.getLogger("rasterio")
+    logger.addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,152 @@
+"""Where an output goes: whether it may, whether there is room, and how a finished file gets there."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.io import MemoryFile
+
+from infdehaze_cli.errors import StorageError, UsageError
+from infdehaze_cli.raster._gdal import GDAL_ERRORS, collected_log, quiet, reason
+from infdehaze_cli.raster.source import Scene
+
+#: Files that GDAL reads together with a raster; those of a replaced file would be wrong for the new one.
+_SIDECARS = (".aux.xml", ".msk", ".ovr", ".msk.ovr")
+
+#: What a COG takes on its way, as a share of the plain pixels: the packed file, the unpacked overviews.
+_COG_SHARE = 4 / 3
+
+
+def check_destination(source: str, dst: str | Path, *, overwrite: bool) -> Path:
+    """Return the destination as a path, if a file may be written there.
+
+    Raises
+    ------
+    UsageError
+        If it is a URL, a folder, the source itself, in no folder, or exists and must not be replaced.
+    """
+    if str(dst).startswith("/vsi") or "://" in str(dst):
+        raise UsageError(f"{dst} is not a local file; write to a local file and copy it there.")
+    path = Path(dst)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the file to write.")
+    if not path.parent.is_dir():
+        raise UsageError(f"The folder {path.parent} does not exist; make it first.")
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise UsageError(f"{path} is the source itself; write to another file.")
+    for existing in (path, *_sidecars(path)):
+        if existing.exists() and not overwrite:
+            raise UsageError(f"{existing} exists; give --overwrite to replace it.")
+    return path
+
+
+def _sidecars(path: Path) -> list[Path]:
+    """Return the names of the files that GDAL would read together with a raster."""
+    return [path.with_name(path.name + suffix) for suffix in _SIDECARS]
+
+
+def check_free_space(scene: Scene, work_dir: Path, folder: Path, *, cog: bool) -> None:
+    """Check that the file systems have room for the scene; GDAL would not always notice a full one.
+
+    Raises
+    ------
+    StorageError
+        If a folder is missing or too full, with the bytes that are needed.
+    """
+    raw = scene.height * scene.width * scene.count * scene.dtype.itemsize
+    needs = [(folder, raw)]
+    if cog:
+        needs = [(work_dir, raw), (folder, int(raw * _COG_SHARE))]
+        if work_dir.is_dir() and work_dir.stat().st_dev == folder.stat().st_dev:
+            needs = [(folder, sum(need for _, need in needs))]
+    for place, need in needs:
+        try:
+            free = shutil.disk_usage(place).free
+        except OSError as error:
+            raise StorageError(f"Cannot use the folder {place} ({error.strerror}); make it first.") from error
+        if free < need:
+            raise StorageError(
+                f"{place} has {_size(free)} free and the output needs up to {_size(need)}; "
+                "make room or write to another disk."
+            )
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    value, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):  # noqa: B007  (the last one is used below)
+        if value < 1024:
+            break
+        value /= 1024
+    return f"{value:.4g} {unit}"
+
+
+def check_options(scene: Scene, driver: str, options: Mapping[str, str]) -> None:
+    """Try the creation options on a small raster in memory, so that a wrong one fails before the work begins.
+
+    Raises
+    ------
+    UsageError
+        If the driver does not know an option or its value, or the option changes the picture's size.
+    """
+    side = 64
+    small = {"height": side, "width": side, "count": scene.count, "dtype": scene.dtype.name}
+    pixels = np.zeros((scene.count, side, side), dtype=scene.dtype)
+    creation = scene.metadata.creation()
+    try:
+        with (
+            rasterio.Env(),
+            quiet(),
+            collected_log() as messages,
+            MemoryFile() as first,
+            MemoryFile() as second,
+        ):
+            with first.open(driver="GTiff", **small, **creation, **(options if driver == "GTiff" else {})) as dataset:
+                dataset.write(pixels)
+            if driver == "COG":
+                rasterio.shutil.copy(first.name, second.name, driver=driver, **options)
+            with (second if driver == "COG" else first).open() as dataset:
+                same = dataset.shape == (side, side)
+    except GDAL_ERRORS as error:
+        raise UsageError(f"The creation options do not work ({reason(error)}); see GDAL's {driver} driver.") from error
+    for message in messages:
+        if "creation option" in message or "not recognised" in message:
+            raise UsageError(f"Wrong creation option ({message.rstrip('. ')}); see GDAL's {driver} driver.")
+    if not same:
+        raise UsageError("The creation options change the size of the picture; leave out those that warp it.")
+
+
+def sync_and_rename(finished: Path, dst: Path) -> None:
+    """Bring a finished file safely to the disk, then give it its name, in one step for whoever looks."""
+    sidecar = finished.with_name(finished.name + ".aux.xml")
+    _sync(finished)
+    for stale in _sidecars(dst):
+        stale.unlink(missing_ok=True)
+    if sidecar.exists():
+        _sync(sidecar)
+        sidecar.replace(dst.with_name(dst.name + ".aux.xml"))
+    finished.replace(dst)
+    if os.name == "posix":
+        _sync(dst.parent)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_all(path: Path) -> None:
+    """Remove a temporary file and all that GDAL put beside it; its name is unique."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}*"):
+        part.unlink(missing_ok=True)

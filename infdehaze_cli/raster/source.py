@@ -1,0 +1,230 @@
+"""An open source raster: its facts, and its windows as numbers for the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from infdehaze_cli.errors import InputError
+from infdehaze_cli.geometry import Window
+from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
+from infdehaze_cli.raster.bands import check_dtype, colour_bands
+from infdehaze_cli.raster.profiles import Metadata
+from infdehaze_cli.raster.sampling import sample_values
+from infdehaze_cli.raster.scaling import Limits, full_limits, limits_from_sample, scale
+from infdehaze_cli.raster.validity import Validity, representable
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One window of a scene.
+
+    Attributes
+    ----------
+    window
+        Where it lies.
+    native
+        ``(bands, rows, cols)`` in the source's dtype: all bands, untouched.
+    values
+        float32 ``(3, rows, cols)``: the colours scaled to the network's range (about 0 to 1, always finite);
+        a grey band is repeated. Invalid pixels hold 0.
+    valid
+        bool ``(rows, cols)``: True where the pixel is data, in all its colours.
+    mask
+        uint8 ``(rows, cols)``, 0 or 255: what the output's mask band will hold, where it has one.
+    """
+
+    window: Window
+    native: NDArray[Any]
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    mask: NDArray[np.uint8] | None = None
+
+
+class Scene:
+    """An open source raster. Use `Scene.open`, and close it or use it as a context manager.
+
+    One thread may use it at a time; it need not be the one that opened it.
+
+    Attributes
+    ----------
+    path : str
+        As it was given.
+    height, width, count : int
+        Rows, columns, bands.
+    dtype : numpy.dtype
+        Of all bands.
+    bits : int or None
+        How many bits of an integer dtype are used, where the file says so (12-bit cameras).
+    block_shape : tuple of int
+        Rows and columns of the blocks in which the file is stored.
+    colour_bands : tuple of int
+        One (grey) or three (red, green, blue) band numbers, counted from 1.
+    nodata : tuple of float or None
+        The value of each colour band that restored pixels must not take.
+    validity : Validity
+        The rule for valid pixels.
+    metadata : Metadata
+        What the output has to keep.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        path: str,
+        *,
+        bands: tuple[int, ...] | None,
+        scale_range: tuple[float, float] | None,
+    ) -> None:
+        self.path = path
+        self._dataset = dataset
+        self._scale_range = None if scale_range is None else Limits(*map(float, scale_range))
+        self.dtype = check_dtype(path, dataset.dtypes)
+        self.height, self.width, self.count = int(dataset.height), int(dataset.width), int(dataset.count)
+        self.colour_bands = colour_bands(path, dataset.colorinterp, bands)
+        bits = dataset.tags(self.colour_bands[0], ns="IMAGE_STRUCTURE").get("NBITS")
+        self.bits = int(bits) if bits and self.dtype.kind in "iu" else None
+        block_rows, block_cols = dataset.block_shapes[self.colour_bands[0] - 1]
+        self.block_shape = (int(block_rows), int(block_cols))
+        self.validity = Validity.of(dataset, self.colour_bands)
+        self.nodata = tuple(representable(dataset.nodatavals[band - 1], self.dtype) for band in self.colour_bands)
+        self.metadata = Metadata.of(dataset, has_masks=bool(self.validity.mask_bands))
+
+    @classmethod
+    def open(
+        cls,
+        src: str | Path,
+        *,
+        bands: tuple[int, ...] | None = None,
+        scale_range: tuple[float, float] | None = None,
+    ) -> Scene:
+        """Open anything that GDAL opens; no pixel is read yet.
+
+        Parameters
+        ----------
+        src
+            A path, a ``/vsi`` path or a URL.
+        bands
+            Red, green and blue, or one grey band, counted from 1; None to let the file decide.
+        scale_range
+            The native values that become 0 and 1; None to take them from the picture.
+
+        Raises
+        ------
+        InputError
+            If it is missing, no raster, or of a kind that cannot be dehazed.
+        UsageError
+            If ``bands`` or ``scale_range`` make no sense.
+        """
+        try:
+            dataset = open_quietly(str(src))
+        except GDAL_ERRORS as error:
+            raise InputError(
+                f"Cannot open {src} ({reason(error)}); check the path, and that it is a raster."
+            ) from error
+        try:
+            # outside rasterio's environment GDAL prints its remarks on a damaged header to stderr
+            with rasterio.Env():
+                return cls(dataset, str(src), bands=bands, scale_range=scale_range)
+        except GDAL_ERRORS as error:
+            dataset.close()
+            raise InputError(
+                f"Cannot read the header of {src} ({reason(error)}); check that the file is whole."
+            ) from error
+        except BaseException:
+            dataset.close()
+            raise
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The native values that become 0 and 1, the same for all windows; the first use may read a sample.
+
+        Raises
+        ------
+        InputError
+            If the sample cannot be read.
+        """
+        if self._scale_range is not None:
+            return self._scale_range
+        if self.dtype == np.uint8:
+            return full_limits(self.dtype, self.bits)
+        try:
+            with rasterio.Env():
+                sample = sample_values(self._dataset, self.validity)
+        except GDAL_ERRORS as error:
+            raise InputError(
+                f"Cannot read a sample of {self.path} ({reason(error)}); check that the file is whole, "
+                "or give --scale-range lo,hi."
+            ) from error
+        return limits_from_sample(self.path, sample, self.dtype)
+
+    def read(self, window: Window) -> Block:
+        """Read all bands of a window.
+
+        Parameters
+        ----------
+        window
+            A rectangle inside the scene.
+
+        Raises
+        ------
+        InputError
+            If the file's block is damaged or out of reach.
+        """
+        if window.intersect(Window(0, 0, self.height, self.width)) != window:
+            raise ValueError(f"{window} is empty or not inside the scene")
+        native, masks = self._read_native(window)
+        valid = self.validity.valid(native, masks)
+        return Block(window, native, self._scaled(native, valid), valid, self._output_mask(valid, masks))
+
+    def _read_native(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+        """Return all bands of a window, and the masks that its validity needs."""
+        limits, bands = to_rasterio(window), list(self.validity.mask_bands)
+        try:
+            with rasterio.Env():
+                native = self._dataset.read(window=limits)
+                masks = self._dataset.read_masks(bands, window=limits) if bands else None
+        except GDAL_ERRORS as error:
+            raise InputError(
+                f"Cannot read rows {window.row} to {window.row_end - 1}, columns {window.col} to "
+                f"{window.col_end - 1} of {self.path} ({reason(error)}); check that the file is whole."
+            ) from error
+        return native, masks
+
+    def _scaled(self, native: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the colours of a window in the network's range, 0 where invalid."""
+        values = np.empty((3, *valid.shape), dtype=np.float32)
+        for channel, band in enumerate(self.colour_bands):
+            values[channel] = scale(native[band - 1], self.limits)
+        if not valid.all():
+            np.copyto(values, np.float32(0), where=~valid)
+        if len(self.colour_bands) == 1:
+            values[1:] = values[0]
+        return values
+
+    def _output_mask(self, valid: NDArray[np.bool_], masks: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        """Return what the output's mask band has to hold, or None when it has no mask band."""
+        if not self.metadata.has_mask:
+            return None
+        # a mask that all bands share is kept as it is; any other becomes one that says what was used
+        shown = masks[0] != 0 if masks is not None and self.validity.shared_mask else valid
+        return np.where(shown, np.uint8(255), np.uint8(0))
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._dataset.close()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
