@@ -55,6 +55,7 @@ class Device:
         self._dtype = DTYPES[precision]
         self._weights = 0
         self._metered = 0
+        self._meter: TensorMeter | None = None
         self._copy_stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._copy_stream = torch.cuda.Stream(device)
@@ -83,6 +84,8 @@ class Device:
     def to_device(self, host: Tensor) -> Tensor:
         """Copy a host tensor here, without waiting where the device allows it."""
         if not self.on_gpu:
+            if self._meter is not None:
+                self._meter.hold(host)
             return host
         return host.pin_memory().to(self.device, non_blocking=True)
 
@@ -109,9 +112,12 @@ class Device:
         if not on or self.on_gpu:
             yield None
             return
-        with TensorMeter() as meter:
-            yield meter
-        self._metered = max(self._metered, meter.peak)
+        try:
+            with TensorMeter() as self._meter:
+                yield self._meter
+            self._metered = max(self._metered, self._meter.peak)
+        finally:
+            self._meter = None
 
     @property
     def peak_bytes(self) -> int:

@@ -161,10 +161,14 @@ def decode_phase(
     reporter.phase("decode", state.grid.count)
     blocks = (second.read(window) for window in _output_windows(second.height, second.width))
     metered = {"decode": False, "compose": False}
+
+    def write(item: tuple[B, NDArray[np.float32]]) -> None:
+        writer.write(*item)
+
     with (
         Prefetch(_fetch(scene, state, store), QUEUE, clocks["load"]) as ready,
         Prefetch(blocks, QUEUE, clocks["read"]) as source,
-        Sink(lambda item: writer.write(*item), QUEUE, clocks["write"]) as sink,
+        Sink(write, QUEUE, clocks["write"]) as sink,
     ):
         row = 0
         for item in ready:

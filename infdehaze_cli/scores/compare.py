@@ -60,9 +60,7 @@ def compare_rasters(
     if window_size < 1:
         raise UsageError(f"A window of {window_size} pixels is empty. Give at least 1.")
     if not 0 <= overlap < tile:
-        raise UsageError(
-            f"Tiles of {tile} cannot overlap by {overlap}. Give an overlap from 0 to {tile - 1}."
-        )
+        raise UsageError(f"Tiles of {tile} cannot overlap by {overlap}. Give an overlap from 0 to {tile - 1}.")
     with ExitStack() as stack:
         paths = [result, reference] if hazy is None else [result, reference, hazy]
         pictures = [stack.enter_context(open_picture(path, bands)) for path in paths]
@@ -72,9 +70,7 @@ def compare_rasters(
         return _score(pictures, scales, window_size, tile, overlap)
 
 
-def _score(
-    pictures: Sequence[Picture], scales: Sequence[float], window_size: int, tile: int, overlap: int
-) -> Scores:
+def _score(pictures: Sequence[Picture], scales: Sequence[float], window_size: int, tile: int, overlap: int) -> Scores:
     """Stream result, reference and, if it is there, the hazy input through the accumulators."""
     height, width = pictures[0].height, pictures[0].width
     scores = ScoreAccumulator()
@@ -196,8 +192,6 @@ def _rasters(folder: Path) -> dict[str, Path]:
         if path.name.startswith(".") or path.suffix.lower() not in _SUFFIXES or not path.is_file():
             continue
         if path.stem in files:
-            raise InputError(
-                f"{path} and {files[path.stem]} have the same name. Remove or rename one of them."
-            )
+            raise InputError(f"{path} and {files[path.stem]} have the same name. Remove or rename one of them.")
         files[path.stem] = path
     return files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ class Scores:
     sam: float
     seam: float | None
     pixels: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Return the scores by name."""
+        return asdict(self)
 
 
 def mean_scores(scores: Iterable[Scores]) -> Scores:

@@ -103,9 +103,7 @@ def _choose_bands(dataset: Any, name: str, bands: Sequence[int] | None) -> list[
     """Return the one or three band numbers that make the colour."""
     if bands is not None:
         if len(bands) not in (1, 3):
-            raise UsageError(
-                f"{len(bands)} bands do not make a colour. Name three (red, green, blue) or one."
-            )
+            raise UsageError(f"{len(bands)} bands do not make a colour. Name three (red, green, blue) or one.")
         for band in bands:
             if not 1 <= band <= dataset.count:
                 raise UsageError(f"{name} has no band {band}. Choose from 1 to {dataset.count}.")
@@ -114,9 +112,7 @@ def _choose_bands(dataset: Any, name: str, bands: Sequence[int] | None) -> list[
     if all(colour in meaning for colour in _RGB):
         return [meaning.index(colour) + 1 for colour in _RGB]
     if ColorInterp.palette in meaning:
-        raise InputError(
-            f"{name} stores palette numbers. Expand them to colours with `gdal_translate -expand rgb`."
-        )
+        raise InputError(f"{name} stores palette numbers. Expand them to colours with `gdal_translate -expand rgb`.")
     opaque = [band for band, colour in enumerate(meaning, start=1) if colour is not ColorInterp.alpha]
     if len(opaque) == 1 or len(opaque) >= 3:
         return opaque[:3]

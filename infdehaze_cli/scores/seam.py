@@ -82,9 +82,7 @@ class SeamAccumulator:
         at_row = np.isin(np.arange(window.row - top + 1, window.row_end), self._rows)
         self._count(down, good[1:, left:] & good[:-1, left:], np.broadcast_to(at_row[:, None], down.shape))
 
-    def _count(
-        self, steps: NDArray[np.float64], good: NDArray[np.bool_], at_border: NDArray[np.bool_]
-    ) -> None:
+    def _count(self, steps: NDArray[np.float64], good: NDArray[np.bool_], at_border: NDArray[np.bool_]) -> None:
         for sums, chosen in ((self._at_border, good & at_border), (self._elsewhere, good & ~at_border)):
             sums[0] += float(np.sum(steps[chosen]))
             sums[1] += int(np.count_nonzero(chosen))

@@ -47,7 +47,7 @@ def pack(residuals: list[Tensor], dtype: str) -> Tensor:
 def unpack(packed_BV: Tensor, shapes: tuple[tuple[int, int, int], ...]) -> list[Tensor]:
     """Undo :func:`pack`: float32 residuals, on the device of ``packed_BV``."""
     sizes = [h * w * c for h, w, c in shapes]
-    parts = packed_BV.float().split(sizes, 1)
+    parts = torch.split(packed_BV.float(), sizes, 1)
     return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 

@@ -127,7 +127,7 @@ def _mosaic(pictures: list[NDArray[np.uint8]], side: int, rng: np.random.Generat
 
 def _turn(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Turn by a multiple of 90 degrees and mirror at random (paper, section 3: random rotation)."""
-    turned = np.rot90(picture, rng.integers(4), axes=(1, 2))
+    turned = np.rot90(picture, int(rng.integers(4)), axes=(1, 2))
     return np.ascontiguousarray(turned[:, :, ::-1] if rng.random() < 0.5 else turned)
 
 

@@ -114,7 +114,8 @@ class HazeField:
 
         def draw(name: str) -> Tensor:
             low, high = torch.tensor([getattr(s, name) for s in styles], device=self._device).T
-            return low + (high - low) * torch.rand(len(styles), device=self._device, generator=generator)
+            drawn: Tensor = low + (high - low) * torch.rand(len(styles), device=self._device, generator=generator)
+            return drawn
 
         self._base_B = draw("base")
         self._extra_B = draw("extra")
@@ -166,7 +167,7 @@ class HazeField:
         share = self._coverage_B.clamp(max=0.995)
         threshold = -torch.special.ndtri(share)[:, None, None]
         soft_B11 = torch.where(self._coverage_B > 0.9, 3.2, 1.8)[:, None, None]
-        edge = ((noise - threshold) / soft_B11).clamp(0, 1)
+        edge: Tensor = ((noise - threshold) / soft_B11).clamp(0, 1)
         return edge * edge * (3 - 2 * edge)
 
 

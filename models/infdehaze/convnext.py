@@ -31,4 +31,5 @@ class ConvNeXtLayer(nn.Module):
         """Map (B, H, W, C) to the same shape."""
         y_BHWC = self.depthwise(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         y_BHWC = self.fc2(F.gelu(self.fc1(self.norm(y_BHWC))))
-        return x_BHWC + self.scale * y_BHWC
+        out_BHWC: Tensor = x_BHWC + self.scale * y_BHWC
+        return out_BHWC

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,6 +38,10 @@ BLOCKS: dict[str, EncoderDecoderBlock] = {"swin": _swin, "convnext": _convnext}
 """The exchangeable blocks of encoder and decoder; a preset names one."""
 
 
+STATISTICS = 10
+"""Features of a patch beside its pixels: minimum, maximum and deviation of three bands, and the least of all."""
+
+
 class PatchMerging(nn.Module):
     """Join 2x2 cells into one, with a norm and a linear layer to the next width."""
 
@@ -53,14 +58,38 @@ class PatchMerging(nn.Module):
         return y
 
 
+class PatchEmbedding(nn.Module):
+    """Embed the pixels of a patch linearly (supplement, section 4: "The linear embedding layer").
+
+    With ``statistics`` (decided here, for wide stems) the minimum, maximum and deviation of each band and the minimum
+    over all bands go in as well: haze shows in just these, and a linear layer cannot make them. Nothing is normalised
+    here, because the brightness and contrast of a patch are what tells haze from ground.
+    """
+
+    def __init__(self, stride: int, dim: int, statistics: bool) -> None:
+        super().__init__()
+        self.stride, self.statistics = stride, statistics
+        self.linear = nn.Linear(3 * stride**2 + (STATISTICS if statistics else 0), dim)
+
+    def forward(self, tiles_B3HW: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, H / stride, W / stride, C)."""
+        x = F.pixel_unshuffle(tiles_B3HW * 2 - 1, self.stride).permute(0, 2, 3, 1)
+        if self.statistics:
+            bands_BHW3P = x.unflatten(-1, (3, -1))
+            low = bands_BHW3P.amin(-1)
+            deviation = (bands_BHW3P - bands_BHW3P.mean(-1, keepdim=True)).square().mean(-1).add(1e-6).sqrt()
+            dark = low.amin(-1, keepdim=True)
+            x = torch.cat([x, low, bands_BHW3P.amax(-1), 4 * deviation, dark], -1)
+        y: Tensor = self.linear(x)
+        return y
+
+
 class Encoder(nn.Module):
     """Encode tiles one by one: nothing here sees beyond a tile."""
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
-        self.stem_stride = preset.stem_stride
-        self.embed = nn.Linear(3 * preset.stem_stride**2, preset.widths[0])
-        self.embed_norm = nn.LayerNorm(preset.widths[0])
+        self.embed = PatchEmbedding(preset.stem_stride, preset.widths[0], preset.patch_statistics)
         build = BLOCKS[preset.block]
         self.stages, self.merges = nn.ModuleList(), nn.ModuleList()
         for stage, (width, depth) in enumerate(zip(preset.widths, preset.depths, strict=True)):
@@ -83,8 +112,7 @@ class Encoder(nn.Module):
         list of Tensor
             The residuals r1..r4, (B, H, W, C) each, from fine to coarse; the last one is the latent.
         """
-        x = F.pixel_unshuffle(tiles_B3HW * 2 - 1, self.stem_stride).permute(0, 2, 3, 1)
-        x = self.embed_norm(self.embed(x))
+        x = self.embed(tiles_B3HW)
         residuals = []
         for stage, layers in enumerate(self.stages):
             x = layers(x)

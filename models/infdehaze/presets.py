@@ -17,6 +17,8 @@ class Preset:
     """Name of the encoder and decoder block in :data:`infdehaze.encoder.BLOCKS`."""
     stem_stride: int = 4
     """Pixels of a patch's side."""
+    patch_statistics: bool = False
+    """Whether minimum, maximum and deviation of a patch are embedded with its pixels."""
     widths: tuple[int, int, int, int]
     depths: tuple[int, int, int, int] = (2, 3, 4, 2)
     heads: tuple[int, int, int, int] = (4, 4, 8, 16)
@@ -86,7 +88,8 @@ class Preset:
             When a field is missing, unknown or of the wrong kind.
         """
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            return cls(**values)
         except (TypeError, ValueError) as error:
             raise CheckpointError(
                 f"The checkpoint describes a network that this version does not know ({error}). "
@@ -106,6 +109,7 @@ FAST = Preset(
 LITE = Preset(
     name="lite",
     stem_stride=8,
+    patch_statistics=True,
     widths=(48, 64, 96, 128),
     heads=(3, 4, 6, 8),
     mlp_ratio=3.0,

@@ -1,0 +1,47 @@
+# Each target makes what it needs: nothing has to be installed before, except Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+# Windows puts the programs of a virtual environment elsewhere
+BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUNTIME := $(VENV)/.runtime
+READY := $(VENV)/.ready
+
+.PHONY: demo test quick lint format bench clean
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "infdehaze needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(READY): $(RUNTIME)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: $(RUNTIME)  ## make a hazy landscape, clean it, draw before and after
+	$(BIN)/infdehaze demo --output demo
+
+test: lint  ## everything
+	$(BIN)/python -m pytest
+
+quick: $(READY)  ## the tests that take less than a minute together
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(RUNTIME)  ## wall time beside a bare forward pass
+	$(BIN)/infdehaze bench speed
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,95 @@
+"""The command line: its commands, and how it ends. Each command is a file in ``commands/``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from types import FrameType
+
+import typer
+
+from .commands import bench, demo, doctor, evaluate, models, plan, run, synth, train
+from .console import debug_wanted, err
+from .errors import InfdehazeError
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+app = typer.Typer(
+    name="infdehaze",
+    help="Remove haze from rasters of any size, inside the memory that you name.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("plan")(plan.plan)
+app.command("demo")(demo.demo)
+app.command("models")(models.models)
+app.command("doctor")(doctor.doctor)
+app.command("synth")(synth.synth)
+app.command("eval")(evaluate.evaluate)
+app.command("train")(train.train)
+app.add_typer(bench.app, name="bench")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"infdehaze {version('infdehaze')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code.
+
+    Codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 bad input, 4 the budget cannot hold it, 5 disk or I/O,
+    6 store corrupt, 130 interrupted, 143 terminated.
+    """
+    sys.exit(_run(arguments))
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def _run(arguments: list[str] | None) -> int:
+    # a plain kill leaves the same way as Ctrl-C: everything unfinished is removed
+    with suppress(ValueError):
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result = app(arguments, prog_name="infdehaze", standalone_mode=False)
+        if result == INTERRUPTED:
+            err.print("infdehaze: interrupted", markup=False)
+        return result if isinstance(result, int) else 0
+    except typer.Abort:
+        err.print("infdehaze: interrupted", markup=False)
+        return INTERRUPTED
+    except typer.TyperException as error:
+        # a group without a command has printed its help, and raises without a message
+        if message := error.format_message():
+            err.print(f"infdehaze: {message.rstrip('.')}. See --help.", markup=False)
+        return error.exit_code
+    except InfdehazeError as error:
+        if debug_wanted():
+            traceback.print_exc()
+        err.print(f"infdehaze: {error}", markup=False)
+        return error.exit_code
+    except Exception as error:
+        if debug_wanted():
+            traceback.print_exc()
+        err.print(
+            f"infdehaze: a bug of ours: {type(error).__name__}: {error}. Run again with --debug and report it.",
+            markup=False,
+        )
+        return 1

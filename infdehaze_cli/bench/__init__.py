@@ -1,0 +1,1 @@
+"""What ``infdehaze bench`` measures: quality on synthetic haze, speed beside a bare forward pass."""

@@ -1,0 +1,76 @@
+"""Speed of a run beside a bare forward pass over the same tiles, in one process."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from infdehaze.tiling import TileGrid, cut_tiles, join_latents, mirror_pad, split_latents
+from infdehaze.weights import load_model
+
+from infdehaze_cli.api import RunResult, dehaze
+from infdehaze_cli.engine import Reporter, resolve_device
+from infdehaze_cli.geometry import Window
+from infdehaze_cli.plan import RunConfig
+from infdehaze_cli.raster import Scene
+from infdehaze_cli.sample import write_landscape
+from infdehaze_cli.synth import synthesise
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedResult:
+    """A run and its baseline."""
+
+    run: RunResult
+    bare_seconds: float
+    """Encoder, bottleneck and decoder over the same tiles in the same batches, nothing read, stored or written."""
+
+    @property
+    def ratio(self) -> float:
+        """Wall time of the run over that of the bare forward pass."""
+        return self.run.seconds["total"] / self.bare_seconds
+
+
+@torch.inference_mode()
+def bare_forward_seconds(picture_1CHW: torch.Tensor, config: RunConfig, batch: int, overlap: int) -> float:
+    """Time the network alone on a picture in memory, in fp32, after a warm-up."""
+    device = resolve_device(config.device)
+    model = load_model(config.weights, device)
+    preset = model.preset
+    grid = TileGrid(picture_1CHW.shape[2], picture_1CHW.shape[3], preset.tile, overlap)
+    tiles = cut_tiles(mirror_pad(picture_1CHW, grid.padded_height, grid.padded_width), grid)[0]
+    model.decoder(model.encoder(tiles[:batch].to(device))[-1], model.encoder(tiles[:batch].to(device)))
+    _wait(device)
+    started = time.perf_counter()
+    encoded = [[r.cpu() for r in model.encoder(part.to(device))] for part in torch.split(tiles, batch)]
+    latent = join_latents(torch.cat([residuals[-1] for residuals in encoded])[None], grid)
+    modelled = split_latents(model.bottleneck(latent.to(device)), grid)[0]
+    for part, residuals in zip(torch.split(modelled, batch), encoded, strict=True):
+        model.decoder(part, [r.to(device) for r in residuals]).cpu()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def bench_speed(size: int, *, config: RunConfig, reporter: Reporter) -> SpeedResult:
+    """Make a hazy scene of ``size`` x ``size`` px, clean it, and time the bare forward pass on the same pixels."""
+    with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
+        clear, hazy, restored = (Path(temporary) / f"{name}.tif" for name in ("clear", "hazy", "restored"))
+        write_landscape(clear, size, size)
+        synthesise(clear, hazy, style="patches", overwrite=True)
+        run = dehaze(hazy, restored, config=config, reporter=reporter)
+        with Scene.open(hazy) as scene:
+            picture = torch.from_numpy(scene.read(Window(0, 0, size, size)).values)[None]
+        preset = load_model(config.weights).preset
+        overlap = preset.overlap if config.overlap is None else config.overlap
+        reporter.phase("bare forward", 1)
+        bare = bare_forward_seconds(picture, config, run.batch, overlap)
+        reporter.advance()
+        return SpeedResult(run, bare)

@@ -1,0 +1,92 @@
+"""``infdehaze bench``: measure it here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infdehaze_cli import console as c
+from infdehaze_cli.bench.quality import bench_quality
+from infdehaze_cli.bench.speed import bench_speed
+from infdehaze_cli.plan import RunConfig
+from infdehaze_cli.sizes import format_size
+
+app = typer.Typer(help="Measure quality and speed on this machine.", no_args_is_help=True)
+
+
+@app.command("quality")
+def quality(
+    clear: Annotated[Path, typer.Option(metavar="DIR", help="Folder of clear pictures.")],
+    weights: c.Weights = "lite",
+    seed: Annotated[int, typer.Option(help="Of the haze.")] = 0,
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep hazy and restored rasters here.")] = None,
+    device: c.DeviceName = "auto",
+    overlap: c.Overlap = None,
+    as_json: c.AsJson = False,
+    quiet: c.Quiet = False,
+    debug: c.Debug = False,
+) -> None:
+    """Put seeded synthetic haze on clear pictures, clean them, and score both against the truth."""
+    config = RunConfig(weights=weights, device=device, overlap=overlap)
+    with c.progress(quiet) as reporter:
+        rows = bench_quality(clear, config=config, seed=seed, reporter=reporter, keep=keep)
+    if as_json:
+        c.print_json({name: {"before": r.before.to_dict(), "after": r.after.to_dict()} for name, r in rows.items()})
+        return
+    table = [
+        (
+            name,
+            f"{r.before.psnr:.2f}",
+            f"{r.after.psnr:.2f}",
+            "" if name == "clear" else f"{r.after.psnr - r.before.psnr:+.2f}",
+            f"{r.before.ssim:.3f}",
+            f"{r.after.ssim:.3f}",
+            f"{r.before.ciede2000:.2f}",
+            f"{r.after.ciede2000:.2f}",
+            "" if r.after.seam is None else f"{r.after.seam:.3f}",
+        )
+        for name, r in rows.items()
+    ]
+    hazed = [r for name, r in rows.items() if name != "clear"]
+    gain = sum(r.after.psnr - r.before.psnr for r in hazed) / len(hazed)
+    header = ("haze", "PSNR in", "PSNR out", "gain dB", "SSIM in", "SSIM out", "CIEDE in", "CIEDE out", "seam")
+    c.print_table(f"quality of {weights}", table, header)
+    c.out.print(f"mean gain {gain:+.2f} dB", markup=False)
+
+
+@app.command("speed")
+def speed(
+    size: Annotated[int, typer.Option(min=256, help="Side of the scene in pixels.")] = 4096,
+    weights: c.Weights = "lite",
+    gpu_mem: c.GpuMem = None,
+    residuals: c.Residuals = "auto",
+    device: c.DeviceName = "auto",
+    overlap: c.Overlap = None,
+    as_json: c.AsJson = False,
+    quiet: c.Quiet = False,
+    debug: c.Debug = False,
+) -> None:
+    """Clean a made-up scene and compare the wall time with a bare forward pass over the same tiles."""
+    config = RunConfig(gpu_mem=gpu_mem, residuals=residuals, weights=weights, device=device, overlap=overlap)
+    with c.progress(quiet) as reporter:
+        result = bench_speed(size, config=config, reporter=reporter)
+    megapixels = size * size / 1e6
+    if as_json:
+        c.print_json({"run": result.run.to_dict(), "bare_seconds": result.bare_seconds, "ratio": result.ratio})
+        return
+    total = result.run.seconds["total"]
+    rows = [
+        ("run", f"{total:.2f}", f"{total / megapixels:.3f}"),
+        ("bare forward pass", f"{result.bare_seconds:.2f}", f"{result.bare_seconds / megapixels:.3f}"),
+        ("ratio", f"{result.ratio:.3f}", ""),
+    ]
+    c.print_table(f"{size} x {size} px, batch {result.run.batch}, {result.run.tier}", rows, ("", "s", "s / Mpx"))
+    phases = [(name, f"{seconds:.2f}") for name, seconds in result.run.seconds.items()]
+    c.print_table("phases (read, store, load and write run beside the others)", phases, ("", "s"))
+    c.out.print(
+        f"device {format_size(result.run.peak_device_bytes)} of {format_size(result.run.predicted_device_bytes)} "
+        f"predicted, RSS {format_size(result.run.peak_rss_bytes)}",
+        markup=False,
+    )

@@ -1,0 +1,68 @@
+"""The demo: make a landscape, put haze over it, clean it, score it, draw it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infdehaze_cli.api import RunResult, dehaze
+from infdehaze_cli.engine import Reporter
+from infdehaze_cli.errors import StorageError
+from infdehaze_cli.geometry import split_windows
+from infdehaze_cli.plan import RunConfig
+from infdehaze_cli.scores import Scores, compare_rasters
+from infdehaze_cli.synth import synthesise
+
+from .before_after import draw_before_after
+from .landscape import BLOCK, write_landscape
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What the demo made and measured."""
+
+    clear: Path
+    hazy: Path
+    restored: Path
+    picture: Path
+    before: Scores
+    after: Scores
+    run: RunResult
+
+
+def run_demo(folder: Path, *, size: int, seed: int, style: str, config: RunConfig, reporter: Reporter) -> DemoResult:
+    """Make everything below ``folder``, replacing an earlier demo.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    size : int
+        Side of the scene in pixels.
+    seed : int
+        Which landscape, and which haze over it.
+    style : str
+        Kind of haze.
+
+    Raises
+    ------
+    StorageError
+        When the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"The folder {folder} cannot be made ({error.strerror}). Name another with -o.") from error
+    clear, hazy, restored = (folder / name for name in ("clear.tif", "hazy.tif", "restored.tif"))
+    reporter.phase("landscape", len(list(split_windows(size, size, BLOCK, BLOCK))))
+    write_landscape(clear, size, size, seed=seed, progress=lambda done, total: reporter.advance())
+    transmission = folder / "transmission.tif"
+    synthesise(clear, hazy, style=style, seed=seed, transmission=transmission, overwrite=True, reporter=reporter)
+    run = dehaze(hazy, restored, config=config, overwrite=True, reporter=reporter)
+    reporter.phase("score", 2)
+    before = compare_rasters(hazy, clear)
+    reporter.advance()
+    after = compare_rasters(restored, clear, hazy=hazy)
+    reporter.advance()
+    picture = draw_before_after({"hazy": hazy, "infdehaze": restored, "truth": clear}, folder / "before-after.png")
+    return DemoResult(clear, hazy, restored, picture, before, after, run)
