@@ -51,7 +51,7 @@ class Routing:
 
     weight_BhwX: Tensor
     balance: Tensor
-    """Load-balancing loss, a scalar: 1 when all experts get an equal share, up to ``X`` when one gets all."""
+    """Load-balancing loss, a scalar: 1 when all experts get an equal share, up to ``X / 2`` when two get all."""
 
 
 class LMMoE(nn.Module):
@@ -129,7 +129,9 @@ class LMMoE(nn.Module):
         for x, expert in enumerate((*self.experts, self.shared)):
             assert isinstance(expert, Expert)
             cut = slice(HALO - expert.reach, side + HALO + expert.reach)
-            for where_M3 in used_BXIJ[:, x].nonzero().split(WINDOWS_AT_A_TIME):
+            used_M3 = used_BXIJ[:, x].nonzero()
+            for start in range(0, len(used_M3), WINDOWS_AT_A_TIME):
+                where_M3 = used_M3[start : start + WINDOWS_AT_A_TIME]
                 where = where_M3.unbind(-1)
                 y_MssC = expert.inner(windows_BIJCss[where][..., cut, cut].permute(0, 2, 3, 1))
                 # each window is there once, so that the sum has one order: expert by expert

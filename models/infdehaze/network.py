@@ -22,6 +22,7 @@ from .tiling import (
     join_fields,
     join_latents,
     mirror_pad,
+    normalise_fields,
     scatter,
     split_latents,
 )
@@ -87,6 +88,8 @@ class InfDehaze(nn.Module):
         preset = self.preset
         B, _, H, W = hazy_B3HW.shape
         grid = TileGrid(H, W, preset.tile, preset.overlap if overlap is None else overlap)
+        if grid.overlap % preset.field_stride:
+            raise ValueError(f"overlap must be a multiple of {preset.field_stride}")
         tiles = cut_tiles(mirror_pad(hazy_B3HW, grid.padded_height, grid.padded_width), grid).flatten(0, 1)
         occupied: Tensor | None = None
         occupied_Bhw: Tensor | None = None
@@ -106,6 +109,10 @@ class InfDehaze(nn.Module):
             fields = fields * occupied.flatten(0, 1)
 
         joined = join_fields(fields.unflatten(0, (B, grid.count)), grid, preset.field_stride)
+        if occupied is not None and not bool(occupied.all()):
+            side = preset.tile // preset.field_stride
+            weight = join_fields(occupied.to(joined).expand(-1, -1, -1, side, side), grid, preset.field_stride)
+            joined = normalise_fields(joined, weight)
         full = enlarge(joined, preset.field_stride)[:, :, :H, :W]
         return Restored(scatter(hazy_B3HW, full), full, balance)
 

@@ -7,6 +7,12 @@ from typing import Any
 
 from .errors import CheckpointError
 
+MAX_SIZE = 65_536
+_SIZES = (
+    "stem_stride", "window", "sfca_dim", "bottleneck_depth", "bottleneck_heads", "block_tokens", "hash_bits",
+    "expert_expansion", "field_stride", "tile",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
@@ -44,6 +50,25 @@ class Preset:
     cache_residuals: bool = True
 
     def __post_init__(self) -> None:
+        per_stage = {"widths": self.widths, "depths": self.depths, "heads": self.heads, "sfca": self.sfca}
+        sizes = {
+            **{f"{key}[{i}]": value for key in ("widths", "depths", "heads") for i, value in enumerate(per_stage[key])},
+            **{key: getattr(self, key) for key in _SIZES},
+        }
+        for key, values in per_stage.items():
+            if len(values) != 4:
+                raise ValueError(f"{key} must have four values")
+        for key, value in sizes.items():
+            if type(value) is not int or not 1 <= value <= MAX_SIZE:
+                raise ValueError(f"{key} must be a whole number from 1 to {MAX_SIZE}")
+        if any(width % head for width, head in zip(self.widths, self.heads, strict=True)):
+            raise ValueError("widths must be multiples of heads")
+        if self.widths[-1] % self.bottleneck_heads:
+            raise ValueError("the last width must be a multiple of bottleneck_heads")
+        if self.hash_bits > 16:
+            raise ValueError("hash_bits must be at most 16")
+        if type(self.overlap) is not int or not 0 <= self.overlap <= self.tile // 2 or self.overlap % self.field_stride:
+            raise ValueError("overlap must be a multiple of field_stride, at most half a tile")
         if self.stem_stride % self.field_stride:
             raise ValueError("stem_stride must be a multiple of field_stride")
         if self.tile % (self.stem_stride * 8):
@@ -90,7 +115,7 @@ class Preset:
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
             return cls(**values)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"The checkpoint describes a network that this version does not know ({error}). "
                 "Use the version of infdehaze that wrote it."

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SMALL_OUTPUT = 128
+
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
@@ -30,6 +32,8 @@ class TileGrid:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError("a scene has at least one row and one column")
+        if self.tile < 1:
+            raise ValueError("a tile has at least one pixel")
         if not 0 <= self.overlap <= self.tile // 2:
             raise ValueError("overlap must be between 0 and half a tile")
 
@@ -137,11 +141,20 @@ def join_fields(fields_BMFhw: Tensor, grid: TileGrid, stride: int) -> Tensor:
     return canvas
 
 
+def normalise_fields(fields: Tensor, weight: Tensor) -> Tensor:
+    """Divide joined fields by the joined weight of the tiles with data, so that empty neighbours fade nothing."""
+    return torch.where(weight > 0, fields / weight.clamp(min=torch.finfo(weight.dtype).tiny), 0)
+
+
 def enlarge(fields_BFhw: Tensor, stride: int) -> Tensor:
-    """Enlarge fields bilinearly by ``stride``; the phases are dyadic, so windows with a cell of halo agree exactly."""
+    """Enlarge fields bilinearly by ``stride``; windows with a cell of halo agree exactly with the whole."""
     if stride == 1:
         return fields_BFhw
-    return F.interpolate(fields_BFhw, scale_factor=stride, mode="bilinear", align_corners=False)
+    h, w = fields_BFhw.shape[2:]
+    # PyTorch rounds differently where the output's height and width add up to 128 or less, or channels come last
+    more = max(0, SMALL_OUTPUT // stride + 1 - h - w)
+    large = F.pad(fields_BFhw, (0, more, 0, 0), mode="replicate").contiguous()
+    return F.interpolate(large, scale_factor=stride, mode="bilinear", align_corners=False)[..., : w * stride]
 
 
 def scatter(hazy_B3HW: Tensor, fields_B9HW: Tensor, strength: float = 1.0) -> Tensor:

@@ -5,6 +5,7 @@ Nothing is ever unpickled: a file is either safetensors or refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from collections.abc import Mapping
@@ -54,15 +55,17 @@ def resolve_weights(name: str | Path) -> Path:
     if str(name) in shipped:
         return shipped[str(name)]
     path = Path(name)
-    if path.is_file():
-        return path
+    # a name too long for the file system is no file either
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            return path
     if str(name) in PRESETS:
         raise CheckpointError(
             f"No weights for the preset {str(name)!r} are shipped. Use one of {', '.join(shipped) or 'none'}, "
             "or name a checkpoint file that you trained."
         )
     raise CheckpointError(
-        f"There are no weights {str(name)!r}. Name a .safetensors file, or one of {', '.join(shipped)}."
+        f"There are no weights {str(name)!r}. Name a .safetensors file (shipped: {', '.join(shipped) or 'none'})."
     )
 
 
@@ -71,18 +74,20 @@ def _check_header(path: Path) -> None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(9)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}). Check the path and its permissions."
         ) from error
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+    # the first eight bytes of safetensors are a length, which may begin like anything; then its header begins
+    length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 and start[8:] == b"{" else 0
+    if 2 <= length <= min(MAX_HEADER, size - 8):
+        return
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise CheckpointError(
             f"{path} is a pickled checkpoint, which could run code when loaded. Convert it to safetensors."
         )
-    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if not 2 <= length <= min(MAX_HEADER, size - 8):
-        raise CheckpointError(f"{path} is not a safetensors file, or it is cut off. Copy it again or use another.")
+    raise CheckpointError(f"{path} is not a safetensors file, or it is cut off. Copy it again or use another.")
 
 
 def read_info(name: str | Path) -> CheckpointInfo:
@@ -138,7 +143,14 @@ def load_model(name: str | Path = "lite", device: str | torch.device = "cpu") ->
         When the checkpoint is missing, damaged, holds values that are not finite, or does not fit its preset.
     """
     info = read_info(name)
-    model = InfDehaze(info.preset)
+    try:
+        with torch.device("meta"):
+            model = InfDehaze(info.preset)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{info.path} describes a network that this version does not know ({error}). "
+            "Use the version of infdehaze that wrote it."
+        ) from error
     expected = model.state_dict()
     try:
         with safe_open(info.path, framework="pt") as file:
@@ -163,5 +175,5 @@ def load_model(name: str | Path = "lite", device: str | torch.device = "cpu") ->
             raise CheckpointError(
                 f"{info.path} holds values in {key} that are not finite. Copy it again or use another."
             )
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=True)
     return model.to(device).eval()
