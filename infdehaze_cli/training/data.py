@@ -12,6 +12,7 @@ import rasterio
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from torch import Tensor
 
@@ -20,20 +21,27 @@ from infdehaze_cli.errors import InputError
 PICTURES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".jp2", ".vrt"}
 
 
+MIN_SIDE = 8
+
+
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """Read an 8-bit picture as (3, rows, cols); grey is repeated, further bands are left out.
 
     Raises
     ------
     InputError
-        When the file cannot be read or is not of 8 bits.
+        When the file cannot be read, is not of 8 bits, has a colour table or is tiny.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as source:
+                if source.colorinterp[0] is ColorInterp.palette:
+                    raise InputError(f"{path} has a colour table. Expand it first, with gdal_translate -expand rgb.")
+                if source.width < MIN_SIDE or source.height < MIN_SIDE:
+                    raise InputError(f"{path} is smaller than {MIN_SIDE} px. Use larger pictures.")
                 picture = source.read([1, 2, 3] if source.count >= 3 else [1, 1, 1])
-    except (RasterioError, OSError) as error:
+    except (RasterioError, OSError, MemoryError) as error:
         raise InputError(f"{path} cannot be read as a picture ({error}). Leave it out or replace it.") from error
     if picture.dtype != np.uint8:
         raise InputError(f"{path} holds {picture.dtype}, not uint8. Convert it to 8 bits a band first.")
@@ -78,9 +86,7 @@ class ClearFolder:
         """Number of pictures."""
         return sum(len(pictures) for pictures in self.sources.values())
 
-    def draw(
-        self, side: int, rng: np.random.Generator, down_weight: frozenset[str] = frozenset()
-    ) -> NDArray[np.float32]:
+    def draw(self, side: int, rng: np.random.Generator, down_weight: tuple[str, ...] = ()) -> NDArray[np.float32]:
         """Draw one varied crop (3, side, side), values 0..1."""
         names = list(self.sources)
         weight = np.array([len(self.sources[n]) ** 0.5 * (0.3 if n in down_weight else 1.0) for n in names])

@@ -68,7 +68,7 @@ class FractalNoise:
             total_B = total_B + amplitude_B**2
             amplitude_B = amplitude_B * gain_B
             wavelength /= 2
-        # a B-spline of white noise keeps about 0.48 of its standard deviation on each axis at a lattice point's middle
+        # cubic B-splines along both axes leave white noise about 0.48 of its standard deviation
         self._scale_B11 = (1 / (0.48 * total_B.sqrt()))[:, None, None]
 
     def sample(self, row_n: Tensor, col_m: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,6 +58,14 @@ def load_state(path: Path, trainer: Trainer) -> None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Remove it to start afresh.") from error
+    try:
+        _restore(path, trainer, facts, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is damaged ({line}). Remove it to start afresh.") from error
+
+
+def _restore(path: Path, trainer: Trainer, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     ours = json.loads(json.dumps(trainer.model.preset.to_dict()))
     if facts["preset"] != ours:
         raise CheckpointError(

@@ -1,0 +1,145 @@
+"""Clear pictures for training: what is read, what is skipped and named, how crops are drawn."""
+
+import numpy as np
+import pytest
+import torch
+
+from infdehaze_cli.errors import InputError
+from infdehaze_cli.training.data import ClearFolder, read_picture, vary_colours
+
+
+def refuse(message):
+    pytest.fail(f"skipped: {message}")
+
+
+def flat(value, rows=40, cols=50, bands=3, dtype=np.uint8):
+    return np.full((bands, rows, cols), value, dtype)
+
+
+def test_pictures_are_grouped_by_their_folder(tmp_path, write_picture):
+    write_picture(tmp_path / "alone.tif", flat(1))
+    write_picture(tmp_path / "a" / "one.tif", flat(2))
+    write_picture(tmp_path / "a" / "two.TIF", flat(3))
+    write_picture(tmp_path / "b" / "deep" / "one.tiff", flat(4))
+    (tmp_path / "a" / "notes.txt").write_text("not a picture")
+    data = ClearFolder.open(tmp_path, refuse)
+    assert {name: [int(p[0, 0, 0]) for p in found] for name, found in data.sources.items()} == {
+        ".": [1],
+        "a": [2, 3],
+        "b/deep": [4],
+    }
+    assert data.count == 4
+
+
+@pytest.mark.parametrize(
+    ("bands", "expected"), [(1, [10, 10, 10]), (2, [10, 10, 10]), (3, [10, 11, 12]), (5, [10, 11, 12])]
+)
+def test_pictures_are_read_as_three_bands(tmp_path, write_picture, bands, expected):
+    write_picture(tmp_path / "p.tif", np.stack([flat(10 + band)[0] for band in range(bands)]))
+    picture = read_picture(tmp_path / "p.tif")
+    assert picture.shape == (3, 40, 50)
+    assert picture[:, 0, 0].tolist() == expected
+
+
+def test_broken_pictures_are_left_out_and_named(tmp_path, write_picture):
+    write_picture(tmp_path / "good.tif", flat(7))
+    write_picture(tmp_path / "deep.tif", flat(700, dtype=np.uint16))
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "folder.png").mkdir()
+    write_picture(tmp_path / "whole.tif", np.random.default_rng(0).integers(0, 255, (3, 90, 90)).astype(np.uint8))
+    whole = (tmp_path / "whole.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    skipped = []
+    data = ClearFolder.open(tmp_path, skipped.append)
+    assert data.count == 2
+    assert len(skipped) == 5
+    for name in ("deep.tif", "text.png", "empty.jpg", "folder.png", "cut.tif"):
+        assert sum(name in line for line in skipped) == 1
+    assert any("uint16" in line for line in skipped)
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="There is no folder") as caught:
+        ClearFolder.open(tmp_path / "nowhere", refuse)
+    assert caught.value.exit_code == 3
+
+
+def test_a_file_is_no_folder(tmp_path, write_picture):
+    write_picture(tmp_path / "p.tif", flat(1))
+    with pytest.raises(InputError, match="There is no folder"):
+        ClearFolder.open(tmp_path / "p.tif", refuse)
+
+
+def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    skipped = []
+    with pytest.raises(InputError, match="No readable picture"):
+        ClearFolder.open(tmp_path, skipped.append)
+    assert len(skipped) == 1
+
+
+@pytest.mark.parametrize("side", [8, 32, 100, 200])
+def test_crops_of_any_side_are_drawn_from_pictures_of_any_size(pictures, side):
+    data, rng = ClearFolder.open(pictures, refuse), np.random.default_rng(0)
+    for _ in range(8):
+        crop = data.draw(side, rng)
+        assert crop.shape == (3, side, side)
+        assert crop.dtype == np.float32
+        assert np.isfinite(crop).all()
+        assert 0 <= crop.min() <= crop.max() <= 1
+
+
+def test_small_pictures_of_different_sizes_fill_a_large_crop(tmp_path, write_picture):
+    for index, (rows, cols) in enumerate([(9, 30), (31, 12), (20, 20), (8, 9)]):
+        write_picture(tmp_path / f"{index}.tif", flat(100 + index, rows, cols))
+    data, rng = ClearFolder.open(tmp_path, refuse), np.random.default_rng(0)
+    for _ in range(20):
+        crop = data.draw(50, rng)
+        assert crop.shape == (3, 50, 50)
+        # black would mean that a part of the canvas was never filled
+        assert crop.min() > 0.05
+
+
+def test_the_seed_alone_decides(pictures):
+    data = ClearFolder.open(pictures, refuse)
+    first, again, other = (data.draw(64, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_large_source_does_not_drown_the_rest(monkeypatch):
+    data = ClearFolder({"many": [flat(200)] * 16, "one": [flat(100)]})
+    monkeypatch.setattr("infdehaze_cli.training.data.vary_colours", lambda picture, rng: picture)
+    rng = np.random.default_rng(0)
+
+    def share(**more):
+        return np.mean([data.draw(16, rng, **more).mean() > 150 / 255 for _ in range(400)])
+
+    assert share() == pytest.approx(4 / 5, abs=0.07)
+    assert share(down_weight=frozenset({"many"})) == pytest.approx(1.2 / 2.2, abs=0.08)
+
+
+def test_crops_are_turned_and_mirrored(monkeypatch):
+    monkeypatch.setattr("infdehaze_cli.training.data.vary_colours", lambda picture, rng: picture)
+    picture = np.zeros((3, 16, 16), np.uint8)
+    picture[:, 0, 1] = 255
+    data, rng = ClearFolder({"one": [picture]}), np.random.default_rng(0)
+    seen = set()
+    for _ in range(200):
+        crop = data.draw(16, rng)[0]
+        if crop.max() == 1 and (crop > 0).sum() == 1:
+            seen.add(int(crop.argmax()))
+    assert seen >= {1, 14, 16, 31, 16 * 14, 16 * 15 - 1, 16 * 15 + 1, 16 * 16 - 2}
+
+
+def test_colours_vary_within_their_range():
+    rng, picture = np.random.default_rng(0), torch.rand(3, 20, 20)
+    varied = [vary_colours(picture, rng) for _ in range(60)]
+    assert all(v.shape == picture.shape and v.min() >= 0 and v.max() <= 1 for v in varied)
+    brightness = torch.stack([v.mean() for v in varied])
+    assert brightness.std() > 0.03
+    # a share of the samples is nearly even ground
+    assert min(float(v.std()) for v in varied) < 0.6 * float(picture.std())
+    # and a share stays as it was
+    assert any(torch.equal(v, picture) for v in varied)

@@ -1,0 +1,247 @@
+"""Training: a resumed run is the same run, the loss falls, and what is written can be read."""
+
+import csv
+import itertools
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from infdehaze.presets import PRESETS
+from infdehaze.weights import load_model, read_info
+from safetensors import safe_open
+
+from infdehaze_cli.errors import CheckpointError, InputError
+from infdehaze_cli.training.data import ClearFolder
+from infdehaze_cli.training.loop import TrainConfig, Trainer, train
+
+
+def refuse(message):
+    pytest.fail(f"skipped: {message}")
+
+
+def ignore(event):
+    pass
+
+
+@pytest.fixture
+def config(tiny, pictures, tmp_path):
+    return TrainConfig(
+        data=pictures,
+        out=tmp_path / "run",
+        preset="tiny",
+        steps=6,
+        lr=2e-3,
+        warmup=2,
+        crops=((64, 2, 0.5), (96, 1, 0.5)),
+        checkpoint_every=1e9,
+    )
+
+
+def everything(trainer):
+    """Return all tensors that a run carries."""
+    named = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
+    named |= {f"averaged/{k}": v for k, v in trainer.averaged.items()}
+    for name, parameter in trainer.model.named_parameters():
+        named |= {f"{key}/{name}": value for key, value in trainer.optimizer.state[parameter].items()}
+    named["random"] = trainer.generator.get_state()
+    return {key: value.clone() for key, value in named.items()}
+
+
+def run(config, steps):
+    trainer, data = Trainer.start(config), ClearFolder.open(config.data, refuse)
+    for _ in range(steps):
+        trainer.train_step(data)
+    return trainer
+
+
+@pytest.mark.parametrize("stops", [(3,), (1, 4)])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(config, tmp_path, stops):
+    straight = run(replace(config, out=tmp_path / "straight"), 6)
+    done = 0
+    for stop in stops:
+        run(config, stop - done).save()
+        torch.rand(5)  # a new process would not find the global generator where the old one left it
+        done = stop
+    resumed = run(config, 6 - done)
+    expected, found = everything(straight), everything(resumed)
+    assert expected.keys() == found.keys()
+    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
+    assert resumed.rng.bit_generator.state == straight.rng.bit_generator.state
+    assert (resumed.step, resumed.recent) == (straight.step, straight.recent)
+    assert resumed.learning_rate() == straight.learning_rate()
+
+
+@pytest.mark.slow
+def test_an_interrupted_command_goes_on_from_its_last_checkpoint(config, tmp_path):
+    straight = train(replace(config, steps=12, out=tmp_path / "straight"), ignore, refuse)
+
+    def interrupt(event):
+        raise KeyboardInterrupt
+
+    cut = replace(config, steps=12, checkpoint_every=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, interrupt, refuse)
+    again = train(cut, ignore, refuse)
+    first, second = load_model(straight).state_dict(), load_model(again).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_a_few_steps_lower_the_loss(config):
+    config = replace(config, steps=40, warmup=5, lr=4e-3, crops=((64, 4, 1.0),))
+    data = ClearFolder.open(config.data, refuse)
+    clear, hazy, *_ = Trainer.start(replace(config, seed=99, crops=((64, 24, 1.0),))).draw(data)
+
+    def loss(model):
+        with torch.no_grad():
+            return float((model.eval()(hazy).image_B3HW - clear).abs().mean())
+
+    trainer = Trainer.start(config)
+    before = loss(trainer.model)
+    assert before == pytest.approx(float((hazy - clear).abs().mean()), abs=1e-6)
+    trainer.model.train()
+    for _ in range(40):
+        trainer.train_step(data)
+    assert loss(trainer.model) < 0.9 * before
+    trainer.model.load_state_dict(trainer.averaged)
+    assert loss(trainer.model) < 0.95 * before
+
+
+def test_a_run_writes_weights_state_and_curve(config):
+    events = []
+    path = train(replace(config, steps=20, crops=((64, 1, 1.0),)), events.append, refuse)
+    assert sorted(p.name for p in config.out.iterdir()) == ["curve.csv", "state.safetensors", "weights.safetensors"]
+    assert [event.step for event in events] == [10, 20]
+    assert (events[-1].steps, events[-1].progress) == (20, 1.0)
+    with (config.out / "curve.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [10, 20]
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    card = read_info(path).card
+    assert card["steps"] == 20
+    assert card["recipe"]["lr"] == config.lr
+    assert str(config.data) not in json.dumps(card)
+    assert str(config.out) not in json.dumps(card)
+    assert load_model(path).preset == PRESETS["tiny"]
+
+
+def test_what_is_written_are_the_averaged_weights(config):
+    trainer = run(config, 4)
+    trainer.save()
+    found = load_model(config.out / "weights.safetensors").state_dict()
+    for key, value in trainer.averaged.items():
+        torch.testing.assert_close(found[key], value, atol=1e-3, rtol=1e-3)
+    raw = trainer.model.state_dict()
+    assert any(not torch.allclose(found[key], raw[key], atol=1e-4) for key in raw)
+
+
+def test_a_finished_run_has_nothing_left_to_do(config):
+    train(config, ignore, refuse)
+    state = (config.out / "state.safetensors").read_bytes()
+
+    def step(trainer, data):
+        pytest.fail("a step too many")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step)
+        train(config, ignore, refuse)
+    with safe_open(config.out / "state.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["facts"])["step"] == 6
+    assert len((config.out / "state.safetensors").read_bytes()) == len(state)
+
+
+def test_the_time_limit_ends_a_run_and_counts_what_was_spent_before(config):
+    trainer = run(replace(config, steps=1000, time_limit=1e9), 1)
+    assert trainer.progress == pytest.approx(1 / 1000)
+    trainer.elapsed = 5e8
+    assert trainer.progress == pytest.approx(0.5)
+    trainer.save()
+    assert Trainer.start(replace(config, steps=1000, time_limit=1e9)).progress == pytest.approx(0.5)
+    assert Trainer.start(replace(config, steps=1000, time_limit=4e8)).progress == 1
+
+
+def test_the_rate_warms_up_and_falls_to_a_hundredth(config):
+    trainer = Trainer.start(replace(config, steps=100, warmup=10))
+    rates = []
+    for step in range(101):
+        trainer.step = step
+        rates.append(trainer.learning_rate() / config.lr)
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert max(rates) == pytest.approx(1, abs=0.03)
+    assert rates.index(max(rates)) == 9
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[9:]))
+    assert rates[-1] == pytest.approx(0.01)
+
+
+def test_the_seed_alone_decides(config, tmp_path):
+    first, again, other = (
+        everything(run(replace(config, out=tmp_path / str(index), seed=seed), 2))
+        for index, seed in enumerate((1, 1, 2))
+    )
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_vectors_are_left_out_of_weight_decay(config):
+    matrices, plain = Trainer.start(config).optimizer.param_groups
+    assert (matrices["weight_decay"], plain["weight_decay"]) == (config.weight_decay, 0)
+    assert all(p.ndim >= 2 for p in matrices["params"])
+    assert all(p.ndim < 2 for p in plain["params"])
+
+
+def test_hazy_pictures_hold_what_eight_bits_can(config):
+    clear, hazy, depth, airlight = Trainer.start(config).draw(ClearFolder.open(config.data, refuse))
+    assert clear.shape == hazy.shape == depth.shape
+    assert airlight.shape == (len(clear), 3, 1, 1)
+    torch.testing.assert_close((hazy * 255).round() / 255, hazy, atol=1e-7, rtol=0)
+    assert 0 <= hazy.min() <= hazy.max() <= 1
+
+
+def test_the_state_of_another_preset_is_refused(config, monkeypatch, tiny):
+    run(config, 1).save()
+    monkeypatch.setitem(PRESETS, "tiny", replace(tiny, name="other", bottleneck_depth=2))
+    with pytest.raises(CheckpointError, match=r"run of another network \(tiny\)") as caught:
+        Trainer.start(config)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 100, None])
+def test_a_damaged_state_is_refused(config, content):
+    run(config, 1).save()
+    path = config.out / "state.safetensors"
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2] if content is None else content)
+    with pytest.raises(CheckpointError, match="damaged") as caught:
+        Trainer.start(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_with_missing_parts_is_refused(config):
+    run(config, 1).save()
+    path = config.out / "state.safetensors"
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"optimizer/exp_avg/decoder.head", b"optimizer/exp_xyz/decoder.head"))
+    with pytest.raises(CheckpointError, match="damaged"):
+        Trainer.start(config)
+
+
+def test_a_failed_save_keeps_the_state_before(config, monkeypatch):
+    trainer = run(config, 1)
+    trainer.save()
+    before = (config.out / "state.safetensors").read_bytes()
+
+    def fail(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("infdehaze_cli.training.state.save_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        trainer.save()
+    assert (config.out / "state.safetensors").read_bytes() == before
+
+
+def test_a_missing_data_folder_is_refused_before_anything_is_made(config, tmp_path):
+    with pytest.raises(InputError, match="There is no folder"):
+        train(replace(config, data=tmp_path / "nowhere"), ignore, refuse)
+    assert not config.out.exists()
