@@ -6,7 +6,7 @@ Axes: F fields, h w rows and columns at the field stride.
 from __future__ import annotations
 
 import torch
-from infdehaze.tiling import TileGrid, feather
+from infdehaze.tiling import TileGrid, feather, normalise_fields
 from torch import Tensor
 
 from infdehaze_cli.geometry import Window
@@ -23,9 +23,11 @@ class FieldCanvas:
         Number of fields.
     stride : int
         Pixels between values.
+    holes : bool
+        Whether some tiles have no data; their neighbours are then weighted up where they overlap.
     """
 
-    def __init__(self, grid: TileGrid, fields: int, stride: int) -> None:
+    def __init__(self, grid: TileGrid, fields: int, stride: int, *, holes: bool = False) -> None:
         self._grid, self._stride = grid, stride
         self._side, self._step, self._overlap = (
             grid.tile // stride,
@@ -34,7 +36,9 @@ class FieldCanvas:
         )
         self._height = grid.padded_height // stride
         self._base = 0
-        self._band_Fhw = torch.zeros(fields, self._side, grid.padded_width // stride)
+        # with holes, one plane more: the weight of the tiles with data
+        self._fields, self._holes = fields, holes
+        self._band_Fhw = torch.zeros(fields + holes, self._side, grid.padded_width // stride)
         self._tiles_done = 0
 
     @property
@@ -54,6 +58,8 @@ class FieldCanvas:
             self._reserve(top + self._side)
             weight_h = feather(self._side, self._overlap, i == 0, i == self._grid.rows - 1)
             weight_w = feather(self._side, self._overlap, j == 0, j == self._grid.cols - 1)
+            if self._holes:
+                fields_Fhw = torch.cat([fields_Fhw, torch.ones(1, self._side, self._side)])
             patch = fields_Fhw * weight_h[:, None] * weight_w
             self._band_Fhw[:, top : top + self._side, left : left + self._side] += patch
         self._tiles_done += 1
@@ -77,6 +83,8 @@ class FieldCanvas:
         right = min(self._band_Fhw.shape[2], -(-window.col_end // s) + 1)
         self._reserve(bottom - self._base)
         cut = self._band_Fhw[:, top - self._base : bottom - self._base, left:right]
+        if self._holes:
+            cut = normalise_fields(cut[: self._fields], cut[self._fields :])
         return cut, (window.row - top * s, window.col - left * s)
 
     def drop_above(self, row: int) -> None:

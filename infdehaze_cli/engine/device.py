@@ -60,9 +60,9 @@ class Device:
         if device.type == "cuda":
             self._copy_stream = torch.cuda.Stream(device)
             torch.cuda.reset_peak_memory_stats(device)
-            if budget is not None:
-                total = torch.cuda.get_device_properties(device).total_memory
-                torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total), device)
+            total = torch.cuda.get_device_properties(device).total_memory
+            # without a budget the cap of an earlier run is lifted
+            torch.cuda.set_per_process_memory_fraction(1.0 if budget is None else min(1.0, budget / total), device)
 
     @property
     def on_gpu(self) -> bool:

@@ -34,7 +34,7 @@ class _End:
 
 
 class Prefetch(Generic[T]):
-    """Run an iterable in a thread, at most ``depth`` items ahead of its consumer.
+    """Run an iterable in a thread, at most ``depth`` items ahead of its consumer, the one in the making included.
 
     Use as a context manager and iterate inside; leaving stops the thread wherever it is.
     """
@@ -42,32 +42,31 @@ class Prefetch(Generic[T]):
     def __init__(self, items: Iterable[T], depth: int, clock: BusyClock | None = None) -> None:
         self._items = items
         self._clock = clock or BusyClock()
-        self._queue: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
+        self._queue: queue.Queue[T | _End] = queue.Queue()
+        self._room = threading.Semaphore(depth)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="infdehaze-prefetch", daemon=True)
 
     def _run(self) -> None:
-        iterator = iter(self._items)
         try:
-            while not self._stop.is_set():
+            iterator = iter(self._items)
+            while self._wait_for_room():
                 with self._clock:
                     try:
                         item = next(iterator)
                     except StopIteration:
                         break
-                self._put(item)
+                self._queue.put(item)
         except BaseException as error:
-            self._put(_End(error))
+            self._queue.put(_End(error))
         else:
-            self._put(_End(None))
+            self._queue.put(_End(None))
 
-    def _put(self, item: T | _End) -> None:
+    def _wait_for_room(self) -> bool:
         while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=POLL)
-            except queue.Full:
-                continue
-            return
+            if self._room.acquire(timeout=POLL):
+                return not self._stop.is_set()
+        return False
 
     def __enter__(self) -> Iterator[T]:
         self._thread.start()
@@ -80,6 +79,7 @@ class Prefetch(Generic[T]):
                 if item.error is not None:
                     raise item.error
                 return
+            self._room.release()
             yield item
 
     def __exit__(
@@ -90,7 +90,7 @@ class Prefetch(Generic[T]):
 
 
 class Sink(Generic[T]):
-    """Hand items to ``work`` in a thread, at most ``depth`` items behind.
+    """Hand items to ``work`` in a thread; at most ``depth`` items wait, beside the one it works on.
 
     Use as a context manager: leaving it normally waits until all items are done and raises what went wrong; leaving it
     with an error drops what is left.
