@@ -59,6 +59,11 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_run(arguments))
 
 
+def _say(message: str) -> None:
+    """Print an error as one line, whatever it holds."""
+    err.print(f"infdehaze: {' '.join(message.splitlines())}", markup=False)
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(TERMINATED)
 
@@ -70,26 +75,23 @@ def _run(arguments: list[str] | None) -> int:
     try:
         result = app(arguments, prog_name="infdehaze", standalone_mode=False)
         if result == INTERRUPTED:
-            err.print("infdehaze: interrupted", markup=False)
+            _say("interrupted")
         return result if isinstance(result, int) else 0
     except typer.Abort:
-        err.print("infdehaze: interrupted", markup=False)
+        _say("interrupted")
         return INTERRUPTED
     except typer.TyperException as error:
         # a group without a command has printed its help, and raises without a message
         if message := error.format_message():
-            err.print(f"infdehaze: {message.rstrip('.')}. See --help.", markup=False)
+            _say(f"{message.rstrip('.')}. See --help.")
         return error.exit_code
     except InfdehazeError as error:
         if debug_wanted():
             traceback.print_exc()
-        err.print(f"infdehaze: {error}", markup=False)
+        _say(str(error))
         return error.exit_code
     except Exception as error:
         if debug_wanted():
             traceback.print_exc()
-        err.print(
-            f"infdehaze: a bug of ours: {type(error).__name__}: {error}. Run again with --debug and report it.",
-            markup=False,
-        )
+        _say(f"a bug of ours: {type(error).__name__}: {error}. Run again with --debug and report it.")
         return 1

@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr. Progress is a bar on a terminal
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -18,13 +19,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from .engine import Reporter, Silent
 from .errors import UsageError
 from .sizes import parse_size
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# without emoji, or a path with `:car:` in it would come out as a picture
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class BarReporter:
@@ -98,18 +101,19 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
 
 
 def print_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
     """Print a table on stdout; the first column is text, the others are numbers or short words."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    # as Text: names and paths may hold what rich would take for markup
+    table = Table(title=Text(title), title_justify="left", header_style="bold")
     for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right")
+        table.add_column(Text(name), justify="left" if i == 0 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     out.print(table)
 
 

@@ -10,6 +10,9 @@ from infdehaze.presets import Preset
 COMPOSE_PIXELS = 512 * 1024
 """Pixels of the windows in which the restored picture is put together."""
 
+CUDA_WORKSPACE = 64 * 1024**2
+"""What the libraries take on a GPU beside tensors: cuBLAS (32 MiB on the largest), cuFFT, cuDNN. An estimate."""
+
 PRECISION_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
@@ -27,7 +30,7 @@ def _layer_values(preset: Preset, stage: int) -> int:
         return int(tokens * width * (4 + 2 * preset.mlp_ratio))
     window = min(side, preset.window) ** 2
     # input, norm, query-key-value and their copies head by head; scores before and after the softmax
-    attention = tokens * (10.6 * width + 2 * window * preset.heads[stage])
+    attention = tokens * (11 * width + 2 * window * preset.heads[stage])
     return int(max(mlp, attention))
 
 
@@ -54,8 +57,8 @@ def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
     """Peak of encoding ``batch`` tiles, without the weights."""
     pixels = preset.tile**2
     size = PRECISION_BYTES[precision]
-    # the picture, its copy in patches, and where autocast is on a copy of those
-    picture = 4 * 3 * pixels * 3
+    # the picture, its copy in patches, and a copy of those, for autocast or for the deviation, which takes two
+    picture = 4 * 3 * pixels * (4 if preset.patch_statistics else 3)
     peak, kept = picture, 4 * 3 * pixels
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
@@ -72,7 +75,9 @@ def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
 def decode_bytes(preset: Preset, batch: int, precision: str) -> int:
     """Peak of decoding ``batch`` tiles, without the weights: their residuals, one stage's work, and the fields."""
     size = PRECISION_BYTES[precision]
-    residuals = 4 * preset.residual_values
+    # as they are stored, in half precision at best, and in fp32; the bottleneck's latents, stacked
+    h, w, c = preset.residual_shapes[-1]
+    given = 6 * preset.residual_values + 4 * h * w * c
     working = 0
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
@@ -81,7 +86,7 @@ def decode_bytes(preset: Preset, batch: int, precision: str) -> int:
     h, w, c = preset.residual_shapes[0]
     fields = 9 * (preset.tile // preset.field_stride) ** 2
     head = 4 * (2 * h * w * c + 5 * fields)
-    return batch * (residuals + max(working, head)) + _tables_bytes(preset) + _cast_bytes(preset, precision)
+    return batch * (given + max(working, head)) + _tables_bytes(preset) + _cast_bytes(preset, precision)
 
 
 def _cast_bytes(preset: Preset, precision: str) -> int:
@@ -105,14 +110,17 @@ def bottleneck_bytes(preset: Preset, chunk_tokens: int, grid_cols: int, precisio
     width, experts = preset.widths[-1], 7
     window = 8
     tokens = max(chunk_tokens, 2 * preset.block_tokens, window * grid_cols)
-    # windows with halo, widened, before and after the depth-wise convolution and its activation
     windows = min(64, -(-grid_cols // window) * max(1, tokens // grid_cols // window))
-    expert = windows * (window + 4) ** 2 * width * (2 + 3.2 * preset.expert_expansion)
+    # windows with halo, widened and once more as the convolution wants them, then the convolved inside
+    inside, whole = window**2, (window + 4) ** 2
+    expert = windows * width * (whole + preset.expert_expansion * (2 * whole + inside))
     halo = tokens + 4 * grid_cols
     # ragged windows at the right and lower edge are padded
     padded = (tokens // grid_cols + window) * (grid_cols + window)
     mix = halo * (4 * width + 4 * experts) + padded * (3 * width + 4 * experts) + expert
-    attend = tokens * (12 * width) + preset.bottleneck_heads * 4 * preset.block_tokens**2
+    # the remainder joins the last block, and neighbours are seen on both sides
+    seen = tokens + (3 if preset.neighbours else 1) * preset.block_tokens
+    attend = seen * (14 if preset.neighbours else 12) * width + preset.bottleneck_heads * 4 * preset.block_tokens**2
     weights = 0
     if precision != "fp32":
         weights = width * width * preset.expert_expansion

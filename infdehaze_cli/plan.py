@@ -9,7 +9,7 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from infdehaze.presets import Preset
 from infdehaze.tiling import TileGrid
@@ -21,6 +21,9 @@ from .store import STORAGE_DTYPES
 from .store.residuals import Tier
 
 GiB = 1024**3
+
+CHUNK_TOKENS = 16384
+"""Tokens of the bottleneck on the device at a time, where the budget allows."""
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -49,10 +52,13 @@ class RunConfig:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.residual_dtype not in STORAGE_DTYPES:
-            raise UsageError(
-                f"There is no residual dtype {self.residual_dtype!r}. Use one of {', '.join(STORAGE_DTYPES)}."
-            )
+        for name, value, known in (
+            ("residual dtype", self.residual_dtype, STORAGE_DTYPES),
+            ("residual tier", self.residuals, ("auto", *get_args(Tier))),
+            ("precision", self.precision, ("auto", *get_args(Precision))),
+        ):
+            if value not in known:
+                raise UsageError(f"There is no {name} {value!r}. Use one of {', '.join(known)}.")
         if self.batch is not None and self.batch < 1:
             raise UsageError("A batch has at least one tile. Give --batch a number from 1 up.")
         if not 0.0 <= self.strength <= 1.0:
@@ -144,7 +150,7 @@ def make_plan(config: RunConfig, height: int, width: int, preset: Preset, parame
     BudgetError
         When ``gpu_mem`` cannot hold a single tile; the message names the worst phase and the least that works.
     UsageError
-        When the overlap does not fit the network, or a precision does not fit the device.
+        When the overlap does not fit the network.
     """
     overlap = preset.overlap if config.overlap is None else config.overlap
     if overlap % (2 * preset.field_stride) or not 0 <= overlap <= preset.tile // 2:
@@ -158,10 +164,13 @@ def make_plan(config: RunConfig, height: int, width: int, preset: Preset, parame
     grid_cols = grid.cols * preset.latent_side
 
     batch = min(config.batch or preset.batch_for(max(height, width)), grid.count)
-    chunk = 16384
+    tokens = grid.count * preset.latent_side**2
+    chunk = min(CHUNK_TOKENS, max(tokens, 2 * preset.block_tokens))
+    aside = 0 if device == "cpu" else memory.CUDA_WORKSPACE
 
     def predict() -> dict[str, int]:
-        return predict_device_bytes(preset, parameters, batch, chunk, grid_cols, precision)
+        phases = predict_device_bytes(preset, parameters, batch, chunk, grid_cols, precision)
+        return {name: size + aside for name, size in phases.items()}
 
     if config.gpu_mem is not None:
         while max(predict().values()) > config.gpu_mem:
@@ -189,7 +198,7 @@ def make_plan(config: RunConfig, height: int, width: int, preset: Preset, parame
         tile_rows=grid.rows,
         tile_cols=grid.cols,
         tiles=grid.count,
-        tokens=grid.count * preset.latent_side**2,
+        tokens=tokens,
         batch=batch,
         chunk_tokens=chunk,
         tier=tier,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from .errors import UsageError
 
-_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
-_FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?B|)\s*", re.IGNORECASE)
+_UNITS = "KMGTP"
+_FORM = re.compile(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*(?:([KMGTP])(i?B)?|B)?\s*", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
@@ -24,8 +25,10 @@ def parse_size(text: str) -> int:
     if match is None:
         raise UsageError(f"{text!r} is not a size. Write a number and a unit, such as 4G or 512MiB.")
     number, unit, suffix = match.groups()
-    base = 1000 if suffix.lower() == "b" and unit else 1024
-    return int(float(number) * base ** _UNITS[unit.upper()])
+    if unit is None:
+        return int(Fraction(number))
+    base = 1000 if suffix in ("B", "b") else 1024
+    return int(Fraction(number) * base ** (1 + _UNITS.index(unit.upper())))
 
 
 def format_size(size: int) -> str:

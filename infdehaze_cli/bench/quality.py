@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infdehaze_cli.api import dehaze
 from infdehaze_cli.engine import Reporter
-from infdehaze_cli.errors import InputError
+from infdehaze_cli.errors import InputError, StorageError
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.scores import Scores, compare_rasters, mean_scores
 from infdehaze_cli.synth import synthesise
@@ -47,7 +47,9 @@ def bench_quality(
     Raises
     ------
     InputError
-        When there is no picture.
+        When there is no picture, or one cannot be read.
+    StorageError
+        When ``keep`` cannot be made or written.
     """
     pictures = sorted(p for p in clear.rglob("*") if p.suffix.lower() in PICTURES) if clear.is_dir() else []
     if not pictures:
@@ -56,7 +58,12 @@ def bench_quality(
     with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
         for style in ("clear", *STYLES):
             folder = (keep or Path(temporary)) / style
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"The folder {folder} cannot be made ({error.strerror}). Name another with --keep."
+                ) from error
             reporter.phase(style, len(pictures))
             pairs = [_score(path, i, style, seed, folder, config, reporter.advance) for i, path in enumerate(pictures)]
             before, after = zip(*pairs, strict=True)

@@ -28,9 +28,9 @@ HEADER = ("", "PSNR dB", "SSIM", "CIEDE2000", "angle deg", "seam")
 
 
 def evaluate(
-    result: Annotated[Path, typer.Argument(help="Raster, or folder of rasters, to score.")],
-    reference: Annotated[Path, typer.Argument(help="Clear raster, or folder with files of the same names.")],
-    hazy: Annotated[Path | None, typer.Option(help="The hazy input, or its folder; gives the seam index.")] = None,
+    result: Annotated[str, typer.Argument(help="Raster, or folder of rasters, to score.")],
+    reference: Annotated[str, typer.Argument(help="Clear raster, or folder with files of the same names.")],
+    hazy: Annotated[str | None, typer.Option(help="The hazy input, or its folder; gives the seam index.")] = None,
     peak: Annotated[float | None, typer.Option(help="The stored value that counts as 1.")] = None,
     bands: c.Bands = None,
     tile: Annotated[int, typer.Option(min=1, help="Tile side of the run, for the seam index.")] = 256,
@@ -40,11 +40,11 @@ def evaluate(
 ) -> None:
     """Score a raster against a clear one, or a folder against a folder: PSNR, SSIM, colour, angle, seams."""
     chosen = c.parse_bands(bands)
-    if result.is_dir():
+    if Path(result).is_dir():
         each = compare_folders(result, reference, hazy_dir=hazy, peak=peak, bands=chosen, tile=tile, overlap=overlap)
     else:
         each = {
-            result.name: compare_rasters(
+            Path(result).name: compare_rasters(
                 result, reference, hazy=hazy, peak=peak, bands=chosen, tile=tile, overlap=overlap
             )
         }

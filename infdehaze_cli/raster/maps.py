@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,9 +44,10 @@ class MapWriter:
     def __init__(self, scene: Scene, dst: str | Path, descriptions: Sequence[str], *, overwrite: bool = False) -> None:
         self._dst = check_destination(scene.path, dst, overwrite=overwrite)
         self._partial = self._dst.with_name(f".{self._dst.stem}.{secrets.token_hex(4)}.tmp.tif")
-        place = {key: value for key, value in scene.metadata.creation().items() if key in ("crs", "transform", "gcps")}
+        place = {key: value for key, value in scene.metadata.creation().items() if key in ("crs", "transform")}
+        self._dataset: Any = None
         try:
-            self._dataset: Any = open_quietly(
+            self._dataset = open_quietly(
                 self._partial,
                 "w",
                 driver="GTiff",
@@ -63,7 +65,12 @@ class MapWriter:
                 **place,
             )
             self._dataset.descriptions = tuple(descriptions)
+            if scene.metadata.gcps:
+                self._dataset.gcps = (list(scene.metadata.gcps), scene.metadata.gcps_crs)
+            if scene.metadata.rpcs is not None:
+                self._dataset.rpcs = scene.metadata.rpcs
         except GDAL_ERRORS as error:
+            self.close()
             raise self._failed(error) from error
 
     def write(self, window: Window, values: NDArray[np.float32]) -> None:
@@ -77,10 +84,13 @@ class MapWriter:
         """Complete the file and give it its name."""
         try:
             self._dataset.close()
-            with open_quietly(self._partial) as check:
-                check.checksum(1)
+            with open_quietly(self._partial) as written:
+                # GDAL does not always say when a disk was full
+                for _, window in written.block_windows():
+                    written.read(window=window)
             sync_and_rename(self._partial, self._dst)
         except GDAL_ERRORS as error:
+            self.close()
             raise self._failed(error) from error
         return self._dst
 
@@ -89,7 +99,9 @@ class MapWriter:
 
     def close(self) -> None:
         """Remove what is unfinished; does nothing after `finish`."""
-        self._dataset.close()
+        if self._dataset is not None:
+            with suppress(*GDAL_ERRORS):
+                self._dataset.close()
         remove_all(self._partial)
 
     def __enter__(self) -> MapWriter:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rasterio.errors import RasterioError
+
 from infdehaze_cli.api import RunResult, dehaze
 from infdehaze_cli.engine import Reporter
 from infdehaze_cli.errors import StorageError
@@ -12,6 +14,7 @@ from infdehaze_cli.geometry import split_windows
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.scores import Scores, compare_rasters
 from infdehaze_cli.synth import synthesise
+from infdehaze_cli.training.haze import named_style
 
 from .before_after import draw_before_after
 from .landscape import BLOCK, write_landscape
@@ -48,14 +51,20 @@ def run_demo(folder: Path, *, size: int, seed: int, style: str, config: RunConfi
     ------
     StorageError
         When the folder cannot be made or written.
+    UsageError
+        When there is no such style.
     """
+    named_style(style)  # a wrong name is said at once, not after the landscape
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"The folder {folder} cannot be made ({error.strerror}). Name another with -o.") from error
     clear, hazy, restored = (folder / name for name in ("clear.tif", "hazy.tif", "restored.tif"))
     reporter.phase("landscape", len(list(split_windows(size, size, BLOCK, BLOCK))))
-    write_landscape(clear, size, size, seed=seed, progress=lambda done, total: reporter.advance())
+    try:
+        write_landscape(clear, size, size, seed=seed, progress=lambda done, total: reporter.advance())
+    except (RasterioError, OSError) as error:
+        raise StorageError(f"{clear} cannot be written ({error}). Check the folder and its free space.") from error
     transmission = folder / "transmission.tif"
     synthesise(clear, hazy, style=style, seed=seed, transmission=transmission, overwrite=True, reporter=reporter)
     run = dehaze(hazy, restored, config=config, overwrite=True, reporter=reporter)

@@ -18,9 +18,7 @@ def write(path, values, interp=None, mask=None, **profile):
     count, height, width = values.shape
     with (
         warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
-        rasterio.open(
-            path, "w", count=count, height=height, width=width, dtype=values.dtype, **profile
-        ) as dataset,
+        rasterio.open(path, "w", count=count, height=height, width=width, dtype=values.dtype, **profile) as dataset,
     ):
         if interp:
             dataset.colorinterp = interp
