@@ -91,15 +91,31 @@ class WindowAttention(nn.Module):
         q_BMhTD, k_BMhTD, v_BMhTD = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
         bias_hTT = self.bias_table[index_TT.flatten()].view(T, T, self.heads).permute(2, 0, 1)
         bias = bias_hTT if mask_M1TT is None else bias_hTT + mask_M1TT
-        # the plain form beats scaled_dot_product_attention for windows this small
-        score = torch.matmul(q_BMhTD * (C // self.heads) ** -0.5, k_BMhTD.transpose(-1, -2)) + bias.to(q_BMhTD.dtype)
-        y_BMhTD = torch.matmul(score.softmax(-1), v_BMhTD)
+        y_BMhTD = _attend(q_BMhTD, k_BMhTD, v_BMhTD, bias.to(q_BMhTD.dtype))
         y = self.proj(y_BMhTD.transpose(2, 3).reshape(B, M, T, C))
 
         y = window_merge(y, rows, cols, H + pad_H, W + pad_W)
         if shift_H or shift_W:
             y = torch.roll(y, (shift_H, shift_W), (1, 2))
         return y[:, :H, :W] if pad_H or pad_W else y
+
+
+def _attend(q_BMhTD: Tensor, k_BMhTD: Tensor, v_BMhTD: Tensor, bias_MhTT: Tensor) -> Tensor:
+    """Attend inside windows, with a bias of (M or nothing, h, T, T)."""
+    if torch.is_grad_enabled() and bias_MhTT.requires_grad:
+        # no fused kernel gives a gradient to the bias
+        score = torch.matmul(q_BMhTD * q_BMhTD.shape[-1] ** -0.5, k_BMhTD.transpose(-1, -2)) + bias_MhTT
+        return torch.matmul(score.softmax(-1), v_BMhTD)
+    B, M, h, T, D = q_BMhTD.shape
+    if bias_MhTT.ndim == 3:
+        # tiles and windows are one axis without a copy, and the bias is the same for all of them
+        q, k, v = (x.flatten(0, 1) for x in (q_BMhTD, k_BMhTD, v_BMhTD))
+        bias = bias_MhTT.expand(B * M, h, T, T)
+    else:
+        # windows and heads are one axis, so that the bias need not be repeated for every tile
+        q, k, v = (x.flatten(1, 2) for x in (q_BMhTD, k_BMhTD, v_BMhTD))
+        bias = bias_MhTT.flatten(0, 1).expand(B, M * h, T, T)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).view(B, M, h, T, D)
 
 
 def _axis_labels(size: int, window: int, shift: bool) -> Tensor:
