@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class TensorMeter(TorchDispatchMode):
@@ -49,12 +48,26 @@ class TensorMeter(TorchDispatchMode):
     ) -> Any:
         """Run an operation and count the tensors that it makes."""
         kwargs = kwargs or {}
-        given = {_key(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         out = func(*args, **kwargs)
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and _key(leaf) not in given:
-                self.hold(leaf)
+        given = {_key(tensor) for tensor in _tensors((*args, *kwargs.values()))}
+        for tensor in _tensors((out,)):
+            if _key(tensor) not in given:
+                self.hold(tensor)
         return out
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # else torch imports its compiler, which takes seconds, to keep it out of the method above
+        return False
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among values and in lists of them, as operators take and return them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
 
 
 def _key(tensor: Tensor) -> int:

@@ -115,7 +115,9 @@ class IBSSA(nn.Module):
         self.heads, self.block, self.bits, self.neighbours = heads, block, bits, neighbours
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.register_buffer("projection", torch.randn(heads, dim // heads, bits))
+        projection = torch.empty(heads, dim // heads, bits)
+        # a random fill of a meta tensor, which loading replaces, would make torch import sympy
+        self.register_buffer("projection", projection if projection.is_meta else projection.normal_())
 
     def project(self, x_BNC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each (B, h, N, D); row by row, so any chunk of tokens may be passed."""

@@ -14,6 +14,7 @@ from .decoder import Decoder
 from .encoder import Encoder
 from .presets import Preset
 from .sfca import SFCA
+from .swin import WindowAttention
 from .tiling import (
     TileGrid,
     cut_tiles,
@@ -118,6 +119,11 @@ class InfDehaze(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
+    if any(p.is_meta for p in module.parameters(recurse=False)):
+        # loading fills it; on meta tensors a random fill would make torch import its compiler
+        return
+    if isinstance(module, WindowAttention):
+        nn.init.normal_(module.bias_table, std=0.02)
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

@@ -48,7 +48,6 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        nn.init.normal_(self.bias_table, std=0.02)
         self._geometry: dict[tuple[int, int, torch.device], tuple[Tensor, Tensor | None]] = {}
 
     def _geometry_of(self, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
