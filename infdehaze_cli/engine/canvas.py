@@ -5,8 +5,10 @@ Axes: F fields, h w rows and columns at the field stride.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from infdehaze.tiling import TileGrid, feather, normalise_fields
+from infdehaze.tiling import TileGrid, feather, smooth_fields, smoothing_radius
 from torch import Tensor
 
 from infdehaze_cli.geometry import Window
@@ -23,11 +25,12 @@ class FieldCanvas:
         Number of fields.
     stride : int
         Pixels between values.
-    holes : bool
-        Whether some tiles have no data; their neighbours are then weighted up where they overlap.
+    sigma : float
+        Standard deviation, in cells, of the Gaussian that smooths the sum; see
+        :func:`infdehaze.tiling.smooth_fields`.
     """
 
-    def __init__(self, grid: TileGrid, fields: int, stride: int, *, holes: bool = False) -> None:
+    def __init__(self, grid: TileGrid, fields: int, stride: int, sigma: float = 0.0) -> None:
         self._grid, self._stride = grid, stride
         self._side, self._step, self._overlap = (
             grid.tile // stride,
@@ -36,18 +39,20 @@ class FieldCanvas:
         )
         self._height = grid.padded_height // stride
         self._base = 0
-        # with holes, one plane more: the weight of the tiles with data
-        self._fields, self._holes = fields, holes
-        self._band_Fhw = torch.zeros(fields + holes, self._side, grid.padded_width // stride)
+        self._sigma = sigma
+        # cells around a window that its values depend on: the smoothing, and the next cell for enlarging
+        self._halo = smoothing_radius(sigma) + 1
+        # one plane more: the weight of the tiles with data
+        self._band_Fhw = torch.zeros(fields + 1, self._side, grid.padded_width // stride)
         self._tiles_done = 0
 
     @property
     def finished_pixels(self) -> int:
-        """Pixel rows of the scene whose fields, and the half cell below that enlarging needs, are final."""
+        """Pixel rows of the scene whose fields are final, with all that smoothing and enlarging need below them."""
         rows = self._tiles_done // self._grid.cols
         if rows == self._grid.rows:
             return self._grid.padded_height
-        return max(0, rows * self._step - 1) * self._stride
+        return max(0, rows * self._step - self._halo) * self._stride
 
     def add(self, index: int, fields_Fhw: Tensor | None) -> None:
         """Add the next tile in row-major order; None for a tile without data, whose fields are zero."""
@@ -58,9 +63,8 @@ class FieldCanvas:
             self._reserve(top + self._side)
             weight_h = feather(self._side, self._overlap, i == 0, i == self._grid.rows - 1)
             weight_w = feather(self._side, self._overlap, j == 0, j == self._grid.cols - 1)
-            if self._holes:
-                fields_Fhw = torch.cat([fields_Fhw, torch.ones(1, self._side, self._side)])
-            patch = fields_Fhw * weight_h[:, None] * weight_w
+            with_weight = torch.cat([fields_Fhw, torch.ones(1, self._side, self._side)])
+            patch = with_weight * weight_h[:, None] * weight_w
             self._band_Fhw[:, top : top + self._side, left : left + self._side] += patch
         self._tiles_done += 1
 
@@ -70,7 +74,7 @@ class FieldCanvas:
             self._band_Fhw = torch.nn.functional.pad(self._band_Fhw, (0, 0, 0, missing))
 
     def cut(self, window: Window) -> tuple[Tensor, tuple[int, int]]:
-        """Cut out the fields that a window of pixels needs, with a cell of halo where the scene goes on.
+        """Cut out the smoothed fields that a window of pixels needs, with a cell of halo where the scene goes on.
 
         Returns
         -------
@@ -78,18 +82,33 @@ class FieldCanvas:
             Fields (F, h, w), and the offset of the window's first row and column in them, in pixels after enlarging.
         """
         s = self._stride
-        top, left = max(0, window.row // s - 1), max(0, window.col // s - 1)
-        bottom = min(self._height, -(-window.row_end // s) + 1)
-        right = min(self._band_Fhw.shape[2], -(-window.col_end // s) + 1)
-        self._reserve(bottom - self._base)
-        cut = self._band_Fhw[:, top - self._base : bottom - self._base, left:right]
-        if self._holes:
-            cut = normalise_fields(cut[: self._fields], cut[self._fields :])
-        return cut, (window.row - top * s, window.col - left * s)
+        rows = self._cells(window.row, window.row_end, self._height)
+        cols = self._cells(window.col, window.col_end, self._band_Fhw.shape[2])
+        self._reserve(rows.seen.stop - self._base)
+        seen = self._band_Fhw[:, rows.seen.start - self._base : rows.seen.stop - self._base, cols.seen]
+        fields = smooth_fields(seen[None, :-1], seen[None, -1:], self._sigma)[0]
+        inner = fields[:, rows.inner, cols.inner]
+        return inner, (window.row - rows.first * s, window.col - cols.first * s)
+
+    def _cells(self, start: int, stop: int, size: int) -> _Span:
+        """Return the cells along one axis that pixels ``start`` to ``stop`` need."""
+        first, last = max(0, start // self._stride - 1), min(size, -(-stop // self._stride) + 1)
+        reach = self._halo - 1
+        seen = slice(max(0, first - reach), min(size, last + reach))
+        return _Span(first, seen, slice(first - seen.start, last - seen.start))
 
     def drop_above(self, row: int) -> None:
         """Forget what windows at or below a pixel row do not need."""
-        base = max(self._base, row // self._stride - 1)
+        base = max(self._base, row // self._stride - self._halo)
         # a copy, so that the memory of the rows above is given back
         self._band_Fhw = self._band_Fhw[:, base - self._base :].clone()
         self._base = base
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Cells of one axis: the first that is given out, those that are read, and those given out among them."""
+
+    first: int
+    seen: slice
+    inner: slice

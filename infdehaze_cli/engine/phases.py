@@ -157,8 +157,8 @@ def decode_phase(
         Two handles of the source: one for tiles that are encoded again, one for the windows of the output. Each is
         used by one thread.
     """
-    holes = sum(map(len, state.members.values())) < state.grid.count
-    canvas = FieldCanvas(state.grid, FIELDS, model.preset.field_stride, holes=holes)
+    preset = model.preset
+    canvas = FieldCanvas(state.grid, FIELDS, preset.field_stride, preset.smoothing / preset.field_stride)
     reporter.phase("decode", state.grid.count)
     blocks = (second.read(window) for window in _output_windows(second.height, second.width))
     metered = {"decode": False, "compose": False}

@@ -41,15 +41,19 @@ class Head(nn.Module):
 
     def __init__(self, dim: int, stem_stride: int, field_stride: int) -> None:
         super().__init__()
-        self.factor = stem_stride // field_stride
+        self.factor = max(1, stem_stride // field_stride)
+        self.pool = max(1, field_stride // stem_stride)
         self.norm = nn.LayerNorm(dim)
         self.linear = nn.Linear(dim, FIELDS * self.factor**2)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Map (B, H, W, C) to float32 fields (B, F, H * factor, W * factor)."""
-        raw = self.linear(self.norm(x_BHWC)).permute(0, 3, 1, 2)
+        """Map (B, H, W, C) to float32 fields (B, F, h, w) at the field stride."""
+        x = self.norm(x_BHWC).permute(0, 3, 1, 2)
+        if self.pool > 1:
+            x = F.avg_pool2d(x, self.pool)
+        raw = self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         depth, airlight, residual = F.pixel_shuffle(raw, self.factor).float().chunk(3, 1)
         return torch.cat(
             [

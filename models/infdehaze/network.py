@@ -23,8 +23,8 @@ from .tiling import (
     join_fields,
     join_latents,
     mirror_pad,
-    normalise_fields,
     scatter,
+    smooth_fields,
     split_latents,
 )
 
@@ -110,10 +110,11 @@ class InfDehaze(nn.Module):
             fields = fields * occupied.flatten(0, 1)
 
         joined = join_fields(fields.unflatten(0, (B, grid.count)), grid, preset.field_stride)
-        if occupied is not None and not bool(occupied.all()):
+        if preset.smoothing or occupied is not None:
             side = preset.tile // preset.field_stride
-            weight = join_fields(occupied.to(joined).expand(-1, -1, -1, side, side), grid, preset.field_stride)
-            joined = normalise_fields(joined, weight)
+            ones = joined.new_ones(B, grid.count, 1, side, side)
+            weight = join_fields(ones if occupied is None else ones * occupied, grid, preset.field_stride)
+            joined = smooth_fields(joined, weight, preset.smoothing / preset.field_stride)
         full = enlarge(joined, preset.field_stride)[:, :, :H, :W]
         return Restored(scatter(hazy_B3HW, full), full, balance)
 

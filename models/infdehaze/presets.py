@@ -42,6 +42,8 @@ class Preset:
     expert_expansion: int = 4
     field_stride: int = 2
     """Pixels between predicted values of optical depth, airlight and residual; they are enlarged bilinearly."""
+    smoothing: float = 0.0
+    """Standard deviation, in pixels, of the Gaussian that smooths the joined fields across the whole scene."""
     tile: int = 256
     overlap: int = 32
     """Pixels by which neighbouring tiles overlap by default; their fields are feathered there."""
@@ -69,8 +71,12 @@ class Preset:
             raise ValueError("hash_bits must be at most 16")
         if type(self.overlap) is not int or not 0 <= self.overlap <= self.tile // 2 or self.overlap % self.field_stride:
             raise ValueError("overlap must be a multiple of field_stride, at most half a tile")
-        if self.stem_stride % self.field_stride:
-            raise ValueError("stem_stride must be a multiple of field_stride")
+        if self.stem_stride % self.field_stride and self.field_stride % self.stem_stride:
+            raise ValueError("one of stem_stride and field_stride must be a multiple of the other")
+        if self.tile % self.field_stride:
+            raise ValueError("tile must be a multiple of field_stride")
+        if not 0 <= self.smoothing <= self.tile:
+            raise ValueError("smoothing must be between 0 and the side of a tile")
         if self.tile % (self.stem_stride * 8):
             raise ValueError("tile must be a multiple of eight patches")
 
@@ -141,7 +147,8 @@ LITE = Preset(
     sfca=(False, True, True, True),
     bottleneck_heads=8,
     block_tokens=128,
-    field_stride=4,
+    field_stride=16,
+    smoothing=32.0,
 )
 
 PRESETS = {preset.name: preset for preset in (BASE, FAST, LITE)}

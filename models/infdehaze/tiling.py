@@ -5,6 +5,7 @@ Axes: B scenes, M tiles of a scene in row-major order, F fields, C channels, H W
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -144,6 +145,35 @@ def join_fields(fields_BMFhw: Tensor, grid: TileGrid, stride: int) -> Tensor:
 def normalise_fields(fields: Tensor, weight: Tensor) -> Tensor:
     """Divide joined fields by the joined weight of the tiles with data, so that empty neighbours fade nothing."""
     return torch.where(weight > 0, fields / weight.clamp(min=torch.finfo(weight.dtype).tiny), 0)
+
+
+def smoothing_radius(sigma: float) -> int:
+    """Return how many cells around a cell a Gaussian of ``sigma`` cells reaches."""
+    return math.ceil(3 * sigma)
+
+
+def smooth_fields(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float) -> Tensor:
+    """Smooth joined fields by a Gaussian, and divide by the weight of the tiles with data smoothed alike.
+
+    Haze is smooth where ground is not, and so are the fields that tell them apart (decided here). Cells beyond the
+    scene and in tiles without data have no weight, so that edges and holes fade nothing.
+
+    Parameters
+    ----------
+    fields_BFhw, weight_B1hw : Tensor
+        Sums of feathered fields and of feathered ones.
+    sigma : float
+        Standard deviation in cells; 0 only divides.
+    """
+    both = torch.cat([fields_BFhw, weight_B1hw], 1)
+    if sigma:
+        channels, radius = both.shape[1], smoothing_radius(sigma)
+        offset = torch.arange(-radius, radius + 1, device=both.device, dtype=both.dtype)
+        kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
+        kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
+        both = F.conv2d(both, kernel, padding=(0, radius), groups=channels)
+        both = F.conv2d(both, kernel.transpose(2, 3), padding=(radius, 0), groups=channels)
+    return normalise_fields(both[:, :-1], both[:, -1:])
 
 
 def enlarge(fields_BFhw: Tensor, stride: int) -> Tensor:

@@ -10,10 +10,20 @@ from infdehaze.sfca import SFCA
 
 
 @pytest.mark.parametrize("block", ["swin", "convnext"])
-@pytest.mark.parametrize(("tile", "stem_stride", "statistics"), [(64, 8, True), (128, 8, False), (64, 4, True)])
+@pytest.mark.parametrize(
+    ("tile", "stem_stride", "statistics", "field_stride"),
+    [(64, 8, True, 4), (128, 8, False, 8), (64, 8, True, 16), (64, 4, True, 2)],
+)
 @torch.inference_mode()
-def test_residuals_and_fields_have_the_shapes_of_the_preset(tiny, block, tile, stem_stride, statistics):
-    preset = replace(tiny, block=block, tile=tile, stem_stride=stem_stride, patch_statistics=statistics)
+def test_residuals_and_fields_have_the_shapes_of_the_preset(tiny, block, tile, stem_stride, statistics, field_stride):
+    preset = replace(
+        tiny,
+        block=block,
+        tile=tile,
+        stem_stride=stem_stride,
+        patch_statistics=statistics,
+        field_stride=field_stride,
+    )
     residuals = Encoder(preset)(torch.rand(2, 3, tile, tile))
     assert tuple(tuple(r.shape[1:]) for r in residuals) == preset.residual_shapes
     assert residuals[-1].shape[1:3] == (preset.latent_side, preset.latent_side)

@@ -15,6 +15,8 @@ from infdehaze.tiling import (
     join_latents,
     mirror_pad,
     scatter,
+    smooth_fields,
+    smoothing_radius,
     split_latents,
 )
 
@@ -229,3 +231,40 @@ def test_the_true_fields_undo_the_scattering_model(depth, airlight, clear):
     hazy = torch.full((1, 3, 1, 1), clear * passed + airlight * (1 - passed), dtype=torch.float64)
     fields = torch.tensor([depth, airlight, 0.0], dtype=torch.float64).repeat_interleave(3).view(1, 9, 1, 1)
     torch.testing.assert_close(scatter(hazy, fields), torch.full_like(hazy, clear), atol=1e-6, rtol=1e-6)
+
+
+@given(
+    sigma=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    value=st.floats(-3, 3, width=32),
+    holes=st.floats(0, 0.8),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=40)
+def test_smoothing_keeps_a_constant_up_to_edges_and_holes(sigma, value, holes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = (torch.rand(1, 1, 13, 17, generator=generator) >= holes).float()
+    smooth = smooth_fields(value * weight.expand(1, 4, -1, -1), weight, sigma)
+    known = (weight > 0).expand_as(smooth)
+    torch.testing.assert_close(smooth[known], torch.full_like(smooth, value)[known], atol=1e-5, rtol=1e-5)
+
+
+def test_smoothing_evens_out_a_step_and_keeps_the_mean():
+    step = torch.zeros(1, 1, 40, 40)
+    step[..., 20:] = 1
+    smooth = smooth_fields(step, torch.ones_like(step), 2.0)
+    assert (smooth.diff(dim=3).abs() < 0.25).all()
+    assert smooth.mean().item() == pytest.approx(0.5, abs=1e-5)
+
+
+@given(sigma=st.sampled_from([0.5, 1.0, 2.0]), row=st.integers(0, 20), col=st.integers(0, 20))
+@settings(deadline=None, max_examples=30)
+def test_a_window_with_the_halo_of_the_smoothing_agrees_with_the_whole(sigma, row, col):
+    generator = torch.Generator().manual_seed(row)
+    fields = torch.randn(1, 3, 40, 44, generator=generator)
+    weight = torch.ones(1, 1, 40, 44)
+    reach = smoothing_radius(sigma)
+    top, left, bottom, right = max(0, row - reach), max(0, col - reach), row + 8 + reach, col + 6 + reach
+    seen = smooth_fields(fields[..., top:bottom, left:right], weight[..., top:bottom, left:right], sigma)
+    inner = seen[..., row - top : row - top + 8, col - left : col - left + 6]
+    whole = smooth_fields(fields, weight, sigma)[..., row : row + 8, col : col + 6]
+    torch.testing.assert_close(inner, whole, atol=1e-5, rtol=1e-5)
