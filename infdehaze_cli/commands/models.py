@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from infdehaze.network import InfDehaze, count_parameters
+from infdehaze.network import count_parameters_of
 from infdehaze.presets import PRESETS
 from infdehaze.weights import read_info, shipped_weights
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from infdehaze_cli import console as c
 from infdehaze_cli.sizes import format_size
 
 
 def parameter_counts() -> dict[str, int]:
-    """Return the parameters of each preset, counted on networks that take no memory."""
-    with FakeTensorMode():
-        return {name: count_parameters(InfDehaze(preset)) for name, preset in PRESETS.items()}
+    """Return the parameters of each preset."""
+    return {name: count_parameters_of(preset) for name, preset in PRESETS.items()}
 
 
 def models(as_json: c.AsJson = False, debug: c.Debug = False) -> None:

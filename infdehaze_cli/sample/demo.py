@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from infdehaze.weights import resolve_weights
 from rasterio.errors import RasterioError
 
 from infdehaze_cli.api import RunResult, dehaze
@@ -55,6 +56,8 @@ def run_demo(folder: Path, *, size: int, seed: int, style: str, config: RunConfi
         When there is no such style.
     """
     named_style(style)  # a wrong name is said at once, not after the landscape
+    # before the minutes of work that would be lost
+    resolve_weights(config.weights)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

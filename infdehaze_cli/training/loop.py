@@ -21,7 +21,7 @@ from infdehaze.presets import PRESETS
 from infdehaze.weights import save_weights
 from torch import Tensor
 
-from infdehaze_cli.errors import UsageError
+from infdehaze_cli.errors import StorageError, UsageError
 
 from .data import ClearFolder
 from .haze import HazeField, add_noise, draw_training_styles
@@ -229,7 +229,12 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_skip: 
     """
     data = ClearFolder.open(config.data, on_skip)
     trainer = Trainer.start(config)
-    config.out.mkdir(parents=True, exist_ok=True)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder {config.out} cannot be made ({error.strerror}). Name another with --output."
+        ) from error
     curve = config.out / "curve.csv"
     saved = trainer.elapsed
     while trainer.progress < 1.0:

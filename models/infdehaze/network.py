@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from .bottleneck import Bottleneck
@@ -134,6 +135,12 @@ def _initialise(module: nn.Module) -> None:
 def _zero(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.weight)
+
+
+def count_parameters_of(preset: Preset) -> int:
+    """Return the number of trainable values of a preset's network, without making it."""
+    with torch.device("meta"):
+        return count_parameters(InfDehaze(preset))
 
 
 def count_parameters(module: nn.Module) -> int:

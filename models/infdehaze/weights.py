@@ -125,6 +125,8 @@ def save_weights(path: Path, model: InfDehaze, card: Mapping[str, Any], dtype: t
         "card": json.dumps(dict(card)),
     }
     save_file(tensors, path, metadata)
+    # safetensors makes a private temporary file; weights are for whoever may read the folder
+    path.chmod(0o644)
 
 
 def load_model(name: str | Path = "lite", device: str | torch.device = "cpu") -> InfDehaze:
