@@ -26,10 +26,10 @@ demo: $(RUNTIME)  ## make a hazy landscape, clean it, draw before and after
 	$(BIN)/infdehaze demo --output demo
 
 test: lint  ## everything
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 quick: $(READY)  ## the tests that take less than a minute together
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

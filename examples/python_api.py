@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from infdehaze_cli import InfdehazeError, RunConfig, dehaze, plan
+from infdehaze_cli import InfdehazeError, RunConfig, dehaze, plan_run
 from infdehaze_cli.sizes import format_size, parse_size
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     config = RunConfig(gpu_mem=arguments.gpu_mem, weights=arguments.weights)
-    intended = plan(arguments.src, config=config)
+    intended = plan_run(arguments.src, config=config)
     print(f"{intended.tiles} tiles, {intended.batch} at a time, residuals in {intended.tier}")
 
     result = dehaze(arguments.src, arguments.dst, config=config, reporter=Percent())

@@ -3,7 +3,7 @@
 ``from infdehaze_cli import dehaze`` is the scene-level API; ``infdehaze --help`` the command line.
 """
 
-from .api import RunResult, dehaze, plan
+from .api import RunResult, dehaze, plan_run
 from .errors import (
     BudgetError,
     CheckpointError,
@@ -27,5 +27,5 @@ __all__ = [
     "StorageError",
     "UsageError",
     "dehaze",
-    "plan",
+    "plan_run",
 ]

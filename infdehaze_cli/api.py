@@ -66,7 +66,7 @@ def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig) -> Plan:
     return make_plan(config, scene.height, scene.width, model.preset, count_parameters(model), str(device))
 
 
-def plan(
+def plan_run(
     src: str | Path,
     *,
     config: RunConfig | None = None,

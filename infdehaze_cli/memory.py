@@ -6,9 +6,11 @@ They are upper bounds that tests hold against a meter (measured <= predicted). T
 from __future__ import annotations
 
 from infdehaze.presets import Preset
+from infdehaze.tiling import smoothing_radius
 
-COMPOSE_PIXELS = 512 * 1024
-"""Pixels of the windows in which the restored picture is put together."""
+COMPOSE_ROWS, COMPOSE_COLS = 512, 1024
+"""The windows in which the restored picture is put together."""
+COMPOSE_PIXELS = COMPOSE_ROWS * COMPOSE_COLS
 
 CUDA_WORKSPACE = 64 * 1024**2
 """What the libraries take on a GPU beside tensors: cuBLAS (32 MiB on the largest), cuFFT, cuDNN. An estimate."""
@@ -25,13 +27,11 @@ def _layer_values(preset: Preset, stage: int) -> int:
     """Values alive at once, per tile, in a layer of a stage."""
     side, _, width = preset.residual_shapes[stage]
     tokens = side * side
-    mlp = tokens * width * (3 + 2 * preset.mlp_ratio)
-    if preset.block == "convnext":
-        return int(tokens * width * (4 + 2 * preset.mlp_ratio))
-    window = min(side, preset.window) ** 2
-    # input, norm, query-key-value and their copies head by head; scores before and after the softmax
-    attention = tokens * (11 * width + 2 * window * preset.heads[stage])
-    return int(max(mlp, attention))
+    # the stage's input, the layer's, what is added to it and its norm; the widened map before and after its activation
+    mlp = 4 + 2 * preset.mlp_ratio
+    # the same four, moved, as windows, query-key-value and their copies head by head
+    attention = 12 if preset.block == "swin" else 0
+    return int(tokens * width * max(mlp, attention))
 
 
 def _sfca_values(preset: Preset, stage: int) -> int:
@@ -41,25 +41,29 @@ def _sfca_values(preset: Preset, stage: int) -> int:
 
 
 def _tables_bytes(preset: Preset) -> int:
-    """Bytes of the position indices and shift masks that attention keeps."""
+    """Bytes of the position indices and shift masks that attention keeps, and of the largest bias made of them."""
     if preset.block != "swin":
         return 0
-    total = 0
+    total, bias = 0, 0
     for stage, depth in enumerate(preset.depths):
         side = preset.residual_shapes[stage][0]
         window = min(side, preset.window) ** 2
         index, mask = 8 * window**2, 4 * (side * side // window) * window**2
         total += 2 * (depth * index + depth // 2 * mask)
-    return total
+        bias = max(bias, 2 * mask * preset.heads[stage])
+    return total + bias
 
 
 def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
     """Peak of encoding ``batch`` tiles, without the weights."""
     pixels = preset.tile**2
     size = PRECISION_BYTES[precision]
+    # while gaps are filled: the values, the known ones, their weight, the result
+    fill = 3 * 3 + 1
     # the picture, its copy in patches, and a copy of those, for autocast or for the deviation, which takes two
-    picture = 4 * 3 * pixels * (4 if preset.patch_statistics else 3)
-    peak, kept = picture, 4 * 3 * pixels
+    embed = 3 * (4 if preset.patch_statistics else 3)
+    # and what is valid
+    peak, kept = pixels * (1 + 4 * max(fill, embed)), pixels * (1 + 4 * 3)
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
         # sums and norms come out in fp32 under autocast
@@ -128,6 +132,13 @@ def bottleneck_bytes(preset: Preset, chunk_tokens: int, grid_cols: int, precisio
 
 
 def compose_bytes(preset: Preset) -> int:
-    """Peak of putting a window of the restored picture together: picture, nine fields enlarged, their products."""
-    coarse = 9 * (COMPOSE_PIXELS // preset.field_stride**2 + 4096)
-    return 4 * (COMPOSE_PIXELS * (3 + 9 + 15) + coarse)
+    """Peak of putting a window of the restored picture together."""
+    stride, sigma = preset.field_stride, preset.smoothing / preset.field_stride
+    # whole cells, and one around them for enlarging
+    rows, cols = COMPOSE_ROWS // stride + 3, COMPOSE_COLS // stride + 3
+    reach = 2 * smoothing_radius(sigma)
+    # nine fields and their weight, smoothed along rows and columns, then divided
+    smooth = (rows + reach) * (cols + reach) * (3 * 10 + 3 * 9)
+    # the same fields, copied and enlarged; the picture, and the products of both
+    whole = rows * cols * 9 * (2 + stride**2) + COMPOSE_PIXELS * (3 + 15)
+    return 4 * max(smooth, whole)

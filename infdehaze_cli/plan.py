@@ -153,10 +153,10 @@ def make_plan(config: RunConfig, height: int, width: int, preset: Preset, parame
         When the overlap does not fit the network.
     """
     overlap = preset.overlap if config.overlap is None else config.overlap
-    if overlap % (2 * preset.field_stride) or not 0 <= overlap <= preset.tile // 2:
+    if overlap % preset.field_stride or not 0 <= overlap <= preset.tile // 2:
         raise UsageError(
             f"An overlap of {overlap} px does not fit this network. "
-            f"Use a multiple of {2 * preset.field_stride} between 0 and {preset.tile // 2}."
+            f"Use a multiple of {preset.field_stride} between 0 and {preset.tile // 2}."
         )
     grid = TileGrid(height, width, preset.tile, overlap)
     precision: Precision
@@ -181,11 +181,13 @@ def make_plan(config: RunConfig, height: int, width: int, preset: Preset, parame
             elif worst != "bottleneck" and batch > 1 and config.batch is None:
                 batch //= 2
             else:
+                tiles = "1 tile" if batch == 1 else f"{batch} tiles"
+                amount = f"{chunk} tokens" if worst == "bottleneck" else tiles
                 raise BudgetError(
                     f"A budget of {format_size(config.gpu_mem)} cannot hold the {worst} phase, which needs "
-                    f"{format_size(phases[worst])} with {batch} tile{'s' if batch > 1 else ''} at a time. "
-                    f"Give --gpu-mem at least {_least(phases[worst])}"
-                    + (" or a smaller --batch." if batch > 1 else ", or use a smaller preset.")
+                    f"{format_size(phases[worst])} with {amount} at a time. "
+                    f"Give --gpu-mem at least {_least(phases[worst])}, "
+                    f"or use a smaller {'preset' if worst == 'bottleneck' or batch == 1 else '--batch'}."
                 )
     residual_bytes = grid.count * preset.residual_values * STORAGE_DTYPES[config.residual_dtype][1].itemsize
     tier = _choose_tier(config, preset, residual_bytes)

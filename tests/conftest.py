@@ -1,7 +1,12 @@
 """A network small enough for tests, scenes that are arrays, and a way to send one through the streamed engine."""
 
+import os
 import threading
 from dataclasses import dataclass, replace
+
+# workers that each use all cores stall each other
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -14,9 +19,20 @@ from infdehaze_cli.engine import Silent, execute
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.plan import RunConfig, make_plan
 
+SLOW_ROOMS = ("commands", "raster", "sample", "scores", "training")
+"""Rooms whose tests are all many files or whole runs: left out of `make quick`, which is the network and the engine."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if set(item.path.parts) & set(SLOW_ROOMS):
+            item.add_marker(pytest.mark.slow)
+
+
 TINY = Preset(
     name="tiny",
     stem_stride=8,
+    patch_statistics=True,
     widths=(16, 16, 24, 32),
     depths=(2, 2, 1, 1),
     heads=(2, 2, 3, 4),
@@ -176,7 +192,7 @@ class Engine:
 @pytest.fixture
 def engine(tmp_path):
     scratch = tmp_path / "scratch"
-    scratch.mkdir()
+    scratch.mkdir(exist_ok=True)
     return Engine(scratch)
 
 

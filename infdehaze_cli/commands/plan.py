@@ -61,4 +61,4 @@ def plan(
         overlap=overlap,
         weights=weights,
     )
-    print_plan(api.plan(src, config=config, bands=c.parse_bands(bands)), as_json)
+    print_plan(api.plan_run(src, config=config, bands=c.parse_bands(bands)), as_json)

@@ -55,7 +55,7 @@ def run(
     )
     chosen_bands, limits, options = c.parse_bands(bands), c.parse_range(scale_range), c.parse_creation_options(co)
     if dry_run:
-        print_plan(api.plan(src, config=config, bands=chosen_bands, scale_range=limits), as_json)
+        print_plan(api.plan_run(src, config=config, bands=chosen_bands, scale_range=limits), as_json)
         return
     with c.progress(quiet) as reporter:
         result = api.dehaze(

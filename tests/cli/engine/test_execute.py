@@ -1,0 +1,411 @@
+"""The streamed engine equals the plain network, whatever the batch, the tier, the chunks and the holes."""
+
+import errno
+import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from infdehaze.ibssa import IBSSA, block_bounds
+from zarr.storage import LocalStore
+
+from infdehaze_cli.engine.phases import QUEUE
+from infdehaze_cli.errors import CorruptError, InputError, StorageError
+
+TIERS = ["dram", "ssd", "recompute"]
+BATCHES = [1, 3, 4, 16, 64]
+SIZES = [(1, 1), (1, 200), (37, 50), (64, 64), (65, 63), (60, 310), (113, 233)]
+CLOSE = 1e-4
+
+
+def gap(first, second):
+    return float(np.abs(first - second).max())
+
+
+@pytest.fixture(scope="module")
+def model(make_model):
+    # 4 tokens a block: scenes of a few tiles already have many
+    return make_model(block_tokens=4, depths=(2, 1, 1, 1), sfca=(True, False, True, False))
+
+
+@pytest.fixture(scope="module")
+def hazy(picture):
+    return picture(165, 220)
+
+
+@pytest.fixture(scope="module")
+def valid(holes):
+    return holes(165, 220)
+
+
+@pytest.fixture(scope="module")
+def small(picture):
+    """Nine tiles without overlap."""
+    return picture(130, 140)
+
+
+class Listener:
+    """A reporter that keeps what it hears and can act when a phase begins."""
+
+    def __init__(self, **at_phase):
+        self.phases, self.steps, self._at_phase = [], [], at_phase
+
+    def phase(self, name, total):
+        self.phases.append((name, total))
+        self.steps.append(0)
+        self._at_phase.get(name, lambda: None)()
+
+    def advance(self, steps=1):
+        self.steps[-1] += steps
+
+    def note(self, text):
+        raise AssertionError(text)
+
+
+@pytest.mark.parametrize("overlap", [0, 32])
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("tier", TIERS)
+def test_streaming_equals_the_plain_network(engine, model, hazy, valid, tier, batch, overlap):
+    outcome = engine.run(model, hazy, valid, residuals=tier, batch=batch, overlap=overlap, chunk_tokens=16)
+    plain = engine.plain(model, hazy, valid, overlap=overlap)
+    assert gap(outcome.image[:, valid], plain[:, valid]) < CLOSE
+    assert gap(plain, hazy) > 0.1
+    assert len(block_bounds(outcome.plan.tokens, 4)) > 2
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_any_size_of_scene_equals_the_plain_network(engine, model, picture, height, width, tier):
+    hazy = picture(height, width)
+    outcome = engine.run(model, hazy, residuals=tier, batch=4)
+    assert gap(outcome.image, engine.plain(model, hazy)) < CLOSE
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 230), (300, 700)])
+def test_tiles_of_256_pixels_equal_the_plain_network(engine, make_model, picture, holes, height, width):
+    model, hazy, valid = (
+        make_model(tile=256, overlap=32, block_tokens=8, depths=(1, 1, 1, 1)),
+        picture(height, width),
+        holes(height, width),
+    )
+    outcome = engine.run(model, hazy, valid, batch=4, chunk_tokens=32)
+    assert outcome.plan.tokens == outcome.plan.tiles * 16
+    assert gap(outcome.image[:, valid], engine.plain(model, hazy, valid)[:, valid]) < CLOSE
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 8, 40, 100_000])
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_chunks_of_any_size_equal_the_plain_network(engine, make_model, picture, neighbours, chunk_tokens):
+    model, hazy = make_model(block_tokens=2, depths=(1, 1, 1, 1), neighbours=neighbours), picture(620, 150)
+    outcome = engine.run(model, hazy, overlap=0, batch=16, chunk_tokens=chunk_tokens)
+    assert gap(outcome.image, engine.plain(model, hazy, overlap=0)) < CLOSE
+    # blocks have neighbours on both sides, and at 8 rows of tokens a band there are two bands
+    assert len(block_bounds(outcome.plan.tokens, 2)) > 10
+    assert outcome.plan.tile_rows > 8
+
+
+@pytest.mark.parametrize("smoothing", [4.0, 20.0])
+@pytest.mark.parametrize("field_stride", [4, 16])
+def test_smoothed_fields_equal_the_plain_network(engine, make_model, picture, holes, field_stride, smoothing):
+    model = make_model(depths=(1, 1, 1, 1), field_stride=field_stride, smoothing=smoothing)
+    hazy, valid = picture(600, 150), holes(600, 150)
+    outcome = engine.run(model, hazy, valid, batch=16)
+    assert gap(outcome.image[:, valid], engine.plain(model, hazy, valid)[:, valid]) < CLOSE
+
+
+def test_windows_wider_and_higher_than_one_of_the_output_fit_together(engine, model, picture):
+    hazy = picture(520, 1030)
+    assert gap(engine.run(model, hazy, batch=16).image, engine.plain(model, hazy)) < CLOSE
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    height=st.integers(1, 160),
+    width=st.integers(1, 160),
+    overlap=st.sampled_from([0, 8, 16, 24, 32]),
+    batch=st.integers(1, 12),
+    tier=st.sampled_from(TIERS),
+    chunk_tokens=st.integers(1, 64),
+    cover=st.sampled_from(["none", "holes", "half"]),
+    seed=st.integers(0, 9),
+)
+def test_any_run_equals_the_plain_network(
+    make_engine, model, picture, holes, height, width, overlap, batch, tier, chunk_tokens, cover, seed
+):
+    hazy, valid = picture(height, width, seed=seed), holes(height, width, seed=seed)
+    if cover == "none":
+        valid[:] = True
+    elif cover == "half":
+        valid[:, width // 2 :] = False
+    with TemporaryDirectory() as scratch:
+        outcome = make_engine(Path(scratch)).run(
+            model, hazy, valid, overlap=overlap, batch=batch, residuals=tier, chunk_tokens=chunk_tokens
+        )
+        assert list(Path(scratch).iterdir()) == []
+    plain = make_engine(None).plain(model, hazy, valid, overlap=overlap)
+    if valid.any():
+        assert gap(outcome.image[:, valid], plain[:, valid]) < CLOSE
+
+
+@pytest.mark.parametrize("residual_dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("batch", [3, 16])
+def test_tiers_give_the_same_pixels_bit_for_bit(engine, model, hazy, valid, batch, residual_dtype):
+    first, *others = (
+        engine.run(model, hazy, valid, residuals=tier, batch=batch, residual_dtype=residual_dtype).image
+        for tier in TIERS
+    )
+    assert all(np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize("residual_dtype", ["fp32", "fp16", "bf16"])
+def test_batches_give_the_same_pixels(engine, model, hazy, valid, residual_dtype):
+    # not bit for bit: a matrix product of another size may add up in another order, and rounding may turn over then
+    first, *others = (
+        engine.run(model, hazy, valid, batch=batch, residual_dtype=residual_dtype).image for batch in BATCHES
+    )
+    limit = 1e-5 if residual_dtype == "fp32" else 1e-3
+    assert max(gap(first[:, valid], other[:, valid]) for other in others) <= limit
+
+
+def test_a_run_repeats_bit_for_bit(engine, model, hazy, valid):
+    first, second = (engine.run(model, hazy, valid, residuals="ssd").image for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(("residual_dtype", "limit"), [("fp16", 0.01), ("bf16", 0.05)])
+def test_half_the_bytes_of_residuals_stay_close(engine, model, hazy, residual_dtype, limit):
+    outcome = engine.run(model, hazy, residual_dtype=residual_dtype)
+    difference = np.abs(outcome.image - engine.plain(model, hazy))
+    assert 0 < float(difference.mean()) < limit
+
+
+def test_bf16_computation_stays_close(engine, make_model, picture):
+    # attention over all tokens: a hash code that turns over would move a token to another block
+    model, hazy = make_model(block_tokens=1000), picture(100, 130)
+    difference = np.abs(engine.run(model, hazy, precision="bf16").image - engine.plain(model, hazy))
+    assert 0 < float(difference.mean()) < 0.05
+
+
+def test_a_scene_without_data_comes_back_as_it_is(engine, model, hazy):
+    outcome = engine.run(model, hazy, np.zeros(hazy.shape[1:], bool))
+    assert (outcome.image == 0).all()
+
+
+def test_strength_0_changes_nothing_and_half_goes_half_way(engine, model, hazy):
+    none, half, whole = (engine.run(model, hazy, strength=strength).image for strength in (0.0, 0.5, 1.0))
+    assert np.array_equal(none, hazy)
+    assert 0 < np.abs(half - hazy).mean() < np.abs(whole - hazy).mean()
+
+
+def test_a_fresh_network_is_the_identity_bit_for_bit(engine, make_model, hazy, valid):
+    outcome = engine.run(make_model(lively=False), hazy, valid)
+    assert np.array_equal(outcome.image[:, valid], hazy[:, valid])
+
+
+def test_steps_are_reported_phase_by_phase(engine, model, hazy, valid):
+    listener = Listener()
+    outcome = engine.run(model, hazy, valid, batch=3, reporter=listener)
+    tiles = outcome.plan.tiles
+    assert listener.phases == [("encode", tiles), ("bottleneck", 2), ("decode", tiles)]
+    assert listener.steps == [tiles, 2, tiles]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_what_was_measured_is_complete(engine, model, hazy, tier):
+    outcome = engine.run(model, hazy, residuals=tier, residual_dtype="fp16")
+    assert set(outcome.measured.seconds) == {"encode", "bottleneck", "decode", "read", "store", "load", "write"}
+    assert all(seconds >= 0 for seconds in outcome.measured.seconds.values())
+    assert outcome.measured.scratch_bytes == outcome.plan.scratch_bytes
+    assert (outcome.measured.scratch_bytes > 0) == (tier == "ssd")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "batch"),
+    [(1, 1, 1), (64, 64, 1), (150, 233, 1), (150, 233, 4), (150, 233, 16), (520, 1030, 16)],
+)
+def test_the_peak_is_what_was_predicted_or_less(engine, model, picture, height, width, batch):
+    outcome = engine.run(model, picture(height, width), batch=batch)
+    weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+    assert weights < outcome.measured.peak_device_bytes <= outcome.plan.predicted_device_bytes
+
+
+def test_a_budget_makes_the_peak_smaller(engine, make_model, picture):
+    # wide maps: the network and not the composed window takes the most
+    slim = {"depths": (1, 1, 1, 1), "sfca": (False,) * 4, "tile": 256, "overlap": 0, "fixed_batch": 16}
+    model, hazy = make_model(widths=(192, 16, 24, 32), **slim), picture(500, 2048)
+    free = engine.run(model, hazy)
+    budget = free.plan.predicted_device_bytes * 2 // 3
+    tight = engine.run(model, hazy, gpu_mem=budget)
+    assert tight.plan.batch < free.plan.batch
+    assert tight.measured.peak_device_bytes <= budget
+    assert tight.measured.peak_device_bytes < free.measured.peak_device_bytes
+    assert gap(tight.image, free.image) <= 1e-5
+
+
+def test_tiles_without_data_are_neither_encoded_nor_stored(engine, model, picture, monkeypatch):
+    hazy, seen = picture(256, 256), []
+    forward = type(model.encoder).forward
+    monkeypatch.setattr(type(model.encoder), "forward", lambda self, x: seen.append(len(x)) or forward(self, x))
+    valid = np.zeros((256, 256), bool)
+    valid[:64, :64] = True
+    outcome = engine.run(model, hazy, valid, overlap=0, batch=4, residuals="ssd")
+    assert sum(seen) == 1
+    assert outcome.measured.scratch_bytes == outcome.plan.scratch_bytes // 16
+
+
+# what goes wrong ----------------------------------------------------------------------------------------------------
+
+FAULTY = {
+    "reading for the encoder": {"scene": {"fail_at": 3}},
+    "reading at once": {"scene": {"fail_at": 1}},
+    "reading for the output": {"second": {"fail_at": 1}},
+    "writing": {"writer": {"fail_at": 1}},
+}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("fault", FAULTY)
+@pytest.mark.parametrize("error", [InputError("cannot read"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_errors_of_threads_reach_the_caller_as_they_are(engine, model, small, tier, fault, error):
+    faults = {place: {**kind, "error": error} for place, kind in FAULTY[fault].items()}
+    with pytest.raises(type(error)) as caught:
+        engine.run(model, small, residuals=tier, batch=2, overlap=0, faults=faults)
+    assert caught.value is error
+    assert list(engine.scratch.iterdir()) == []
+
+
+def test_an_error_of_the_last_write_is_not_lost(engine, model, picture):
+    hazy, error = picture(30, 1030), StorageError("full")
+    with pytest.raises(StorageError) as caught:
+        engine.run(model, hazy, batch=16, faults={"writer": {"fail_at": 2, "error": error}})
+    assert caught.value is error
+
+
+def test_reading_again_for_the_decoder_may_fail_too(engine, model, small):
+    # five batches of two take six reads to encode: one of them begins in one row of tiles and ends in the next
+    error, reads = InputError("cannot read"), 8
+    with pytest.raises(InputError) as caught:
+        engine.run(
+            model,
+            small,
+            residuals="recompute",
+            overlap=0,
+            batch=2,
+            faults={"scene": {"fail_at": reads, "error": error}},
+        )
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "bottleneck"])
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("tier", TIERS)
+def test_errors_of_the_computation_reach_the_caller_as_they_are(engine, model, small, monkeypatch, part, call, tier):
+    error, calls = RuntimeError("broken"), []
+    owner, name = (IBSSA, "project") if part == "bottleneck" else (type(getattr(model, part)), "forward")
+    works = getattr(owner, name)
+
+    def break_at(self, *args):
+        calls.append(part)
+        if len(calls) == call:
+            raise error
+        return works(self, *args)
+
+    monkeypatch.setattr(owner, name, break_at)
+    with pytest.raises(RuntimeError) as caught:
+        engine.run(model, small, residuals=tier, batch=2, overlap=0)
+    assert caught.value is error
+    assert list(engine.scratch.iterdir()) == []
+
+
+def chunk_file(engine, batch):
+    return engine.scratch / "residuals" / "c" / str(batch) / "0"
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "deleted": lambda path: path.unlink(),
+    "flipped": flip,
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"1234"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("batch", [0, 2])
+def test_a_damaged_chunk_on_disk_is_found(engine, model, small, damage, batch):
+    listener = Listener(bottleneck=lambda: DAMAGES[damage](chunk_file(engine, batch)))
+    with pytest.raises(CorruptError, match=f"batch {batch}") as caught:
+        engine.run(model, small, residuals="ssd", batch=4, overlap=0, reporter=listener)
+    assert caught.value.exit_code == 6
+    assert list(engine.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_failing_disk_is_a_storage_error(engine, model, small, monkeypatch, code):
+    works = LocalStore.set
+
+    async def fail(self, key, value, *args):
+        if key.startswith("c/"):
+            raise OSError(code, "no")
+        return await works(self, key, value, *args)
+
+    monkeypatch.setattr(LocalStore, "set", fail)
+    with pytest.raises(StorageError, match="--scratch") as caught:
+        engine.run(model, small, residuals="ssd")
+    assert caught.value.exit_code == 5
+    assert list(engine.scratch.iterdir()) == []
+
+
+def test_a_scratch_that_is_no_folder_is_a_storage_error(engine, model, small, make_engine):
+    file = engine.scratch / "file"
+    file.write_text("")
+    with pytest.raises(StorageError, match="file"):
+        make_engine(file).run(model, small, residuals="ssd")
+
+
+def test_reading_stays_a_few_batches_ahead_of_the_computation(engine, model, picture, monkeypatch):
+    hazy, waiting, encoded = picture(64, 64 * 20), threading.Event(), []
+    reads = []
+    read = engine.reader.read
+
+    def count(self, window):
+        reads.append(threading.current_thread().name)
+        if len(reads) - len(encoded) > QUEUE:
+            waiting.set()
+        # one batch is in the computation, QUEUE are made or in the making
+        assert len(reads) - len(encoded) <= 1 + QUEUE
+        return read(self, window)
+
+    forward = type(model.encoder).forward
+
+    def encode(self, tiles):
+        # the reader works on meanwhile
+        assert len(encoded) > 10 or waiting.wait(30)
+        waiting.clear()
+        out = forward(self, tiles)
+        encoded.append(threading.current_thread().name)
+        return out
+
+    monkeypatch.setattr(engine.reader, "read", count)
+    monkeypatch.setattr(type(model.encoder), "forward", encode)
+    listener = Listener(bottleneck=lambda: monkeypatch.setattr(engine.reader, "read", read))
+    engine.run(model, hazy, batch=1, overlap=0, reporter=listener)
+    assert len(encoded) == 20
+    assert set(reads) == {"infdehaze-prefetch"}
+    assert set(encoded) == {threading.main_thread().name}
+
+
+def test_the_network_is_left_as_it_was(engine, model, small):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    engine.run(model, small)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

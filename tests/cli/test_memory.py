@@ -1,0 +1,176 @@
+"""Predicted device bytes are upper bounds of what a meter measures, and not far above it.
+
+The encoder and the decoder run on fake tensors, which have shapes and no memory: presets of any size fit in a test.
+"""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from infdehaze.bottleneck import Bottleneck
+from infdehaze.decoder import FIELDS, Decoder
+from infdehaze.encoder import Encoder
+from infdehaze.network import InfDehaze, count_parameters
+from infdehaze.presets import PRESETS
+from infdehaze.tiling import TileGrid
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from infdehaze_cli import memory
+from infdehaze_cli.engine import TensorMeter
+from infdehaze_cli.engine.bottleneck import stream_bottleneck
+from infdehaze_cli.engine.canvas import FieldCanvas
+from infdehaze_cli.engine.device import Device
+from infdehaze_cli.engine.phases import BAND_ROWS, WINDOW_COLS, _compose, encode_tiles
+from infdehaze_cli.engine.tiles import TileBatch
+from infdehaze_cli.geometry import Window
+from infdehaze_cli.store import pack, unpack
+
+PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+SLACK = 2.2
+
+
+def autocast(precision):
+    dtype = PRECISIONS[precision]
+    return nullcontext() if dtype is None else torch.autocast("cpu", dtype)
+
+
+@pytest.fixture(scope="module", params=["base", "fast"])
+def fake(request):
+    """An encoder and a decoder of a preset without any memory."""
+    preset, mode = PRESETS[request.param], FakeTensorMode()
+    with mode:
+        return preset, mode, Encoder(preset).eval(), Decoder(preset).eval()
+
+
+@pytest.mark.parametrize(
+    ("precision", "batch"),
+    [("fp32", 1), ("fp32", 4), ("fp32", 16), ("fp16", 1), ("fp16", 4), ("bf16", 1), ("bf16", 16)],
+)
+def test_encoding_and_decoding_take_what_was_predicted_or_less(fake, precision, batch):
+    preset, mode, encoder, decoder = fake
+    with mode, torch.inference_mode():
+        with TensorMeter() as meter, autocast(precision):
+            residuals = encoder(torch.empty(batch, 3, preset.tile, preset.tile))
+            packed = pack([r.float() for r in residuals], "fp16")
+        encoded = meter.peak
+        del residuals, packed
+        with TensorMeter() as meter:
+            packed = torch.empty(batch, preset.residual_values, dtype=torch.float16)
+            latent = torch.empty(batch, *preset.residual_shapes[-1])
+            with autocast(precision):
+                fields = decoder(latent, unpack(packed, preset.residual_shapes))
+            assert fields.dtype == torch.float32
+        decoded = meter.peak
+    for measured, predicted in (
+        (encoded, memory.encode_bytes(preset, batch, precision)),
+        (decoded, memory.decode_bytes(preset, batch, precision)),
+    ):
+        assert measured <= predicted <= SLACK * measured
+
+
+@pytest.mark.parametrize(("precision", "batch"), [("fp32", 1), ("fp32", 4), ("fp32", 16), ("fp16", 1), ("bf16", 1)])
+def test_the_smallest_preset_really_takes_what_was_predicted_or_less(precision, batch):
+    preset = PRESETS["lite"]
+    model, pixels = InfDehaze(preset).eval(), torch.rand(batch, 3, preset.tile, preset.tile).numpy()
+    tiles = TileBatch(0, tuple(range(batch)), pixels, pixels[:, 0] > 0.1)
+    encoding, decoding = (Device(torch.device("cpu"), precision, None) for _ in range(2))
+    with torch.inference_mode():
+        with encoding.metered(True):
+            packed = pack(encode_tiles(model, encoding, tiles), "fp16")
+        latent = torch.zeros(batch, *preset.residual_shapes[-1])
+        with decoding.metered(True), decoding.autocast():
+            residuals = unpack(decoding.to_device(packed), preset.residual_shapes)
+            model.decoder(decoding.to_device(latent), residuals)
+    for device, formula in ((encoding, memory.encode_bytes), (decoding, memory.decode_bytes)):
+        assert device.peak_bytes <= formula(preset, batch, precision) <= SLACK * device.peak_bytes
+
+
+def bottleneck_peak(preset, rows, cols, chunk_tokens, precision="fp32"):
+    torch.manual_seed(0)
+    module = Bottleneck(
+        preset.widths[-1],
+        preset.bottleneck_heads,
+        1,
+        preset.block_tokens,
+        preset.hash_bits,
+        preset.neighbours,
+        preset.expert_expansion,
+    ).eval()
+    device = Device(torch.device("cpu"), precision, None)
+    latent, occupied = torch.randn(rows, cols, preset.widths[-1]), torch.ones(rows, cols, dtype=torch.bool)
+    with torch.inference_mode():
+        stream_bottleneck(module, latent, occupied, device=device, chunk_tokens=chunk_tokens, on_layer=lambda: None)
+    return device.peak_bytes
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "cols", "chunk_tokens"), [(40, 50, 256), (64, 64, 512), (64, 64, 1024), (64, 64, 4096), (16, 200, 1024)]
+)
+def test_the_bottleneck_takes_what_was_predicted_or_less(rows, cols, chunk_tokens, neighbours):
+    preset = replace(PRESETS["lite"], neighbours=neighbours)
+    measured = bottleneck_peak(preset, rows, cols, chunk_tokens)
+    predicted = memory.bottleneck_bytes(preset, chunk_tokens, cols, "fp32")
+    assert measured <= predicted <= SLACK * measured
+
+
+@pytest.mark.parametrize(("rows", "cols", "chunk_tokens"), [(1, 1, 1), (1, 300, 128), (200, 8, 256), (9, 20, 100_000)])
+def test_odd_scenes_take_no_more_than_was_predicted(rows, cols, chunk_tokens):
+    predicted = memory.bottleneck_bytes(PRESETS["lite"], chunk_tokens, cols, "fp32")
+    assert bottleneck_peak(PRESETS["lite"], rows, cols, chunk_tokens) <= predicted
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_the_bottleneck_in_half_precision_takes_no_more_than_was_predicted(precision):
+    # on a CPU half precision is slow, so the experts are few
+    preset = replace(PRESETS["lite"], expert_expansion=1)
+    assert bottleneck_peak(preset, 8, 32, 256, precision) <= memory.bottleneck_bytes(preset, 256, 32, precision)
+
+
+@pytest.mark.slow
+def test_the_bottleneck_of_the_paper_takes_what_was_predicted_or_less():
+    measured = bottleneck_peak(PRESETS["base"], 16, 32, 512)
+    predicted = memory.bottleneck_bytes(PRESETS["base"], 512, 32, "fp32")
+    assert measured <= predicted <= SLACK * measured
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_composing_a_window_takes_what_was_predicted_or_less(name):
+    preset, device = PRESETS[name], Device(torch.device("cpu"), "fp32", None)
+    assert (BAND_ROWS, WINDOW_COLS) == (memory.COMPOSE_ROWS, memory.COMPOSE_COLS)
+    grid = TileGrid(2 * BAND_ROWS, 2 * WINDOW_COLS, preset.tile, 0)
+    canvas = FieldCanvas(grid, FIELDS, preset.field_stride, preset.smoothing / preset.field_stride)
+    side = preset.tile // preset.field_stride
+    for index in range(grid.count):
+        canvas.add(index, torch.zeros(FIELDS, side, side))
+    window = Window(BAND_ROWS - 7, WINDOW_COLS - 7, BAND_ROWS, WINDOW_COLS)
+    values = torch.rand(3, window.height, window.width).numpy()
+
+    class Block:
+        valid = values[0] > -1
+
+    Block.window, Block.values = window, values
+    model = type("Model", (), {"preset": preset})
+    with torch.inference_mode(), device.metered(True):
+        _compose(model, device, canvas, Block, 0.5)
+    assert device.peak_bytes <= memory.compose_bytes(preset) <= SLACK * device.peak_bytes
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_weights_stay_in_fp32(name):
+    with FakeTensorMode():
+        model = InfDehaze(PRESETS[name])
+    stored = sum(p.numel() * p.element_size() for p in model.parameters())
+    assert memory.parameter_bytes(count_parameters(model)) == stored
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_more_at_a_time_takes_more(name, precision):
+    preset = PRESETS[name]
+    for formula in (memory.encode_bytes, memory.decode_bytes):
+        sizes = [formula(preset, batch, precision) for batch in (1, 2, 4, 8, 16, 64)]
+        assert sizes == sorted(set(sizes))
+    chunks = [memory.bottleneck_bytes(preset, chunk, 64, precision) for chunk in (1024, 2048, 8192, 65536)]
+    assert chunks == sorted(set(chunks))
