@@ -20,12 +20,13 @@ from infdehaze_cli.geometry import Window
 from infdehaze_cli.plan import RunConfig, make_plan
 
 SLOW_ROOMS = ("commands", "raster", "sample", "scores", "training")
-"""Rooms whose tests are all many files or whole runs: left out of `make quick`, which is the network and the engine."""
+SLOW_FILES = ("test_api.py", "test_examples.py", "test_maps.py", "test_synth.py")
+"""What works on many files or whole runs is left out of `make quick`, which is the network, the engine and the plan."""
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if set(item.path.parts) & set(SLOW_ROOMS):
+        if set(item.path.parts) & {*SLOW_ROOMS, *SLOW_FILES}:
             item.add_marker(pytest.mark.slow)
 
 

@@ -34,7 +34,7 @@ def evaluate(
     peak: Annotated[float | None, typer.Option(help="The stored value that counts as 1.")] = None,
     bands: c.Bands = None,
     tile: Annotated[int, typer.Option(min=1, help="Tile side of the run, for the seam index.")] = 256,
-    overlap: Annotated[int, typer.Option(min=0, help="Tile overlap of the run, for the seam index.")] = 32,
+    overlap: Annotated[int, typer.Option(min=0, help="Tile overlap of the run, for the seam index.")] = 0,
     as_json: c.AsJson = False,
     debug: c.Debug = False,
 ) -> None:

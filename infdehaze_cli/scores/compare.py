@@ -31,7 +31,7 @@ def compare_rasters(
     bands: Sequence[int] | None = None,
     window_size: int = 1024,
     tile: int = 256,
-    overlap: int = 32,
+    overlap: int = 0,
 ) -> Scores:
     """Score a dehazed raster against a clear one of the same size.
 
@@ -136,7 +136,7 @@ def compare_folders(
     bands: Sequence[int] | None = None,
     window_size: int = 1024,
     tile: int = 256,
-    overlap: int = 32,
+    overlap: int = 0,
 ) -> dict[str, Scores]:
     """Score the rasters of a folder against those of the same name, whatever their suffix, in another.
 

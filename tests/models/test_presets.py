@@ -74,8 +74,10 @@ def test_residuals_have_known_shapes(preset, shapes):
     ("side", "batch"), [(1, 1), (512, 1), (1023, 1), (1024, 4), (4096, 4), (4097, 16), (8192, 16), (30000, 16)]
 )
 def test_the_batch_follows_the_paper(side, batch):
-    assert BASE.batch_for(side) == LITE.batch_for(side) == batch
+    assert BASE.batch_for(side) == batch
     assert FAST.batch_for(side) == 64
+    # ours, where small tiles are cheap and sixteen at a time are fastest
+    assert LITE.batch_for(side) == 16
 
 
 def test_presets_go_by_their_names():
