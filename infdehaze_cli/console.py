@@ -26,7 +26,8 @@ from .errors import UsageError
 from .sizes import parse_size
 
 # without emoji, or a path with `:car:` in it would come out as a picture
-out = Console(highlight=False, soft_wrap=True, emoji=False)
+# a file or a pipe has no width that a table would have to fit
+out = Console(highlight=False, soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 1000)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
