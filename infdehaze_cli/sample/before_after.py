@@ -32,7 +32,9 @@ def read_small(path: Path) -> NDArray[np.uint8]:
             with rasterio.open(path) as source:
                 colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
                 known = all(colour in source.colorinterp for colour in colours)
-                bands = [source.colorinterp.index(c) + 1 for c in colours] if known else [1, 1, 1]
+                bands = [source.colorinterp.index(c) + 1 for c in colours] if known else [1, 2, 3]
+                if not known and source.count < 3:
+                    bands = [1, 1, 1]
                 factor = max(1.0, max(source.shape) / SIDE)
                 shape = (3, max(1, round(source.height / factor)), max(1, round(source.width / factor)))
                 picture = source.read(bands, out_shape=shape, resampling=Resampling.average)
