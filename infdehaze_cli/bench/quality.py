@@ -81,6 +81,6 @@ def _score(
     else:
         synthesise(path, hazy, style=style, seed=seed + number, format="gtiff", overwrite=True)
     dehaze(hazy, restored, config=config, format="gtiff", overwrite=True)
-    scores = compare_rasters(hazy, path), compare_rasters(restored, path, hazy=hazy)
+    scores = compare_rasters(hazy, path), compare_rasters(restored, path, hazy=hazy, overlap=config.overlap or 0)
     advance()
     return scores

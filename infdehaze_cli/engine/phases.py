@@ -14,7 +14,7 @@ from infdehaze.tiling import TileGrid, enlarge, fill_invalid, scatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infdehaze_cli.geometry import Window
+from infdehaze_cli.geometry import split_windows
 from infdehaze_cli.store import ResidualStore, from_stored, pack, to_stored, unpack
 
 from .canvas import FieldCanvas
@@ -131,12 +131,6 @@ def _fetch(scene: SceneReader[SourceBlock], state: SceneState, store: ResidualSt
             yield _Ready(number, from_stored(store.read(number), state.residual_dtype), None)
 
 
-def _output_windows(height: int, width: int) -> Iterator[Window]:
-    for row in range(0, height, BAND_ROWS):
-        for col in range(0, width, WINDOW_COLS):
-            yield Window(row, col, min(BAND_ROWS, height - row), min(WINDOW_COLS, width - col))
-
-
 def decode_phase(
     model: InfDehaze,
     device: Device,
@@ -160,7 +154,8 @@ def decode_phase(
     preset = model.preset
     canvas = FieldCanvas(state.grid, FIELDS, preset.field_stride, preset.smoothing / preset.field_stride)
     reporter.phase("decode", state.grid.count)
-    blocks = (second.read(window) for window in _output_windows(second.height, second.width))
+    windows = split_windows(second.height, second.width, BAND_ROWS, WINDOW_COLS)
+    blocks = (second.read(window) for window in windows)
     metered = {"decode": False, "compose": False}
 
     def write(item: tuple[B, NDArray[np.float32]]) -> None:
