@@ -22,27 +22,37 @@ def band_limits(side: int) -> tuple[int, int]:
     return inner, max(inner + 1, side // 32)
 
 
+def low_pass(side: int, limit: int, device: torch.device) -> Tensor:
+    """Return the matrix (side, side), float32, that keeps the whole frequencies -limit..limit of a periodic signal."""
+    frequency_N = torch.fft.fftfreq(side, 1 / side, dtype=torch.float64)
+    frequency_F = frequency_N[frequency_N.abs() < limit + 0.5]
+    sample_N = torch.arange(side, dtype=torch.float64)
+    angle_NNF = 2 * torch.pi / side * (sample_N[:, None, None] - sample_N[:, None]) * frequency_F
+    kernel_NN: Tensor = angle_NNF.cos().sum(-1) / side
+    return kernel_NN.to(device, torch.float32)
+
+
 def split_bands(x_BHWE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Split a float32 map into three frequency bands that add up to it.
+
+    A centred square of the spectrum is a low-pass along rows times one along columns, so the inverse FFT of the
+    masked FFT is two products with small matrices. Other than an FFT, they round alike for any batch and thread count.
 
     Returns
     -------
     tuple of Tensor
         Low, middle and high band, each (B, H, W, E).
     """
-    H, W = x_BHWE.shape[1:3]
-    inner_H, middle_H = band_limits(H)
-    inner_W, middle_W = band_limits(W)
-    spectrum = torch.fft.rfft2(x_BHWE, dim=(1, 2))
-    row_H = torch.fft.fftfreq(H, 1 / H, device=x_BHWE.device).abs()[:, None]
-    col_W = torch.fft.rfftfreq(W, 1 / W, device=x_BHWE.device)[None]
-    # half a step above the limit, so that rounding of the frequencies cannot matter
-    in_inner = ((row_H < inner_H + 0.5) & (col_W < inner_W + 0.5))[None, :, :, None]
-    in_middle = ((row_H < middle_H + 0.5) & (col_W < middle_W + 0.5))[None, :, :, None] & ~in_inner
-    low = torch.fft.irfft2(spectrum * in_inner, s=(H, W), dim=(1, 2))
-    middle = torch.fft.irfft2(spectrum * in_middle, s=(H, W), dim=(1, 2))
-    # the rest by subtraction: one inverse transform fewer, and the sum is the input by construction
-    return low, middle, x_BHWE - low - middle
+    B, H, W, E = x_BHWE.shape
+    limits = zip(band_limits(H), band_limits(W), strict=True)
+
+    def square(limit_H: int, limit_W: int) -> Tensor:
+        rows_BHWE = (low_pass(H, limit_H, x_BHWE.device) @ x_BHWE.reshape(B, H, W * E)).view(B, H, W, E)
+        return low_pass(W, limit_W, x_BHWE.device) @ rows_BHWE
+
+    with torch.autocast(x_BHWE.device.type, enabled=False):
+        low, below_high = (square(*limit) for limit in limits)
+    return low, below_high - low, x_BHWE - below_high
 
 
 class SFCA(nn.Module):
@@ -82,17 +92,16 @@ class SFCA(nn.Module):
         B, H, W, _ = x_BHWC.shape
         z_BHWE = self.reduce(x_BHWC)
         E = z_BHWE.shape[-1]
-        # cuFFT has no half precision for all sizes
         bands = split_bands(z_BHWE.float())
         q_JBNE = self.query(z_BHWE).view(B, H * W, BANDS, E).permute(2, 0, 1, 3)
-        attended, logits = [], []
-        for band_BHWE, q_BNE, to_kv in zip(bands, q_JBNE, self.key_value, strict=True):
-            k_BNE, v_BNE = to_kv(band_BHWE.to(z_BHWE.dtype)).view(B, H * W, 2 * E).chunk(2, -1)
-            y_B1NE = F.scaled_dot_product_attention(q_BNE[:, None], k_BNE[:, None], v_BNE[:, None])
-            y_BHWE = y_B1NE.view(B, H, W, E)
-            attended.append(y_BHWE)
-            logits.append(self.weight_net(y_BHWE.permute(0, 3, 1, 2)).view(B))
-        weight_JB = torch.stack(logits).softmax(0)
-        fused_BHWE = sum(w_B.view(B, 1, 1, 1) * y for w_B, y in zip(weight_JB, attended, strict=True))
+        kv_JBNE = torch.stack([to_kv(band.to(z_BHWE.dtype)) for to_kv, band in zip(self.key_value, bands, strict=True)])
+        k_JBNE, v_JBNE = kv_JBNE.view(BANDS, B, H * W, 2 * E).chunk(2, -1)
+        attended_JBHWE = F.scaled_dot_product_attention(q_JBNE, k_JBNE, v_JBNE).view(BANDS, B, H, W, E)
+        # all bands in one call and in one layout: a single map, or another layout, is convolved with other rounding
+        maps_MEHW = attended_JBHWE.flatten(0, 1).permute(0, 3, 1, 2).contiguous()
+        logit_BJ = self.weight_net(maps_MEHW).view(BANDS, B).T.contiguous()
+        weight_BJ = logit_BJ.softmax(-1)
+        # added one by one, since a reduction over three picks its order by the shape
+        fused_BHWE = sum(w_B.view(B, 1, 1, 1) * y for w_B, y in zip(weight_BJ.unbind(-1), attended_JBHWE, strict=True))
         y_BHWC: Tensor = x_BHWC + self.restore(fused_BHWE)
         return y_BHWC
