@@ -140,11 +140,11 @@ def _turn(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 def vary_colours(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
     """Vary brightness, contrast, saturation and colour balance; at times down to nearly even ground."""
     x = picture_3HW.clamp(0, 1)
-    if rng.random() < 0.7:
-        x = x ** float(np.exp(rng.uniform(-0.35, 0.35)))
+    if rng.random() < 0.5:
+        x = x ** float(np.exp(rng.uniform(-0.25, 0.25)))
         grey = x.mean(0, keepdim=True)
-        x = grey + (x - grey) * float(rng.uniform(0.6, 1.35))
-        gain = torch.tensor(rng.uniform(0.92, 1.08, (3, 1, 1)) * rng.uniform(0.75, 1.15), dtype=torch.float32)
+        x = grey + (x - grey) * float(rng.uniform(0.7, 1.3))
+        gain = torch.tensor(rng.uniform(0.94, 1.06, (3, 1, 1)) * rng.uniform(0.8, 1.12), dtype=torch.float32)
         x = x * gain
     if rng.random() < 0.06:
         mean = x.mean((1, 2), keepdim=True)

@@ -18,14 +18,21 @@ import torch
 import torch.nn.functional as F
 from infdehaze.network import InfDehaze
 from infdehaze.presets import PRESETS
-from infdehaze.weights import save_weights
+from infdehaze.weights import load_model, save_weights
 from torch import Tensor
 
 from infdehaze_cli.errors import StorageError, UsageError
 
 from .data import ClearFolder
 from .haze import HazeField, add_noise, draw_training_styles
+from .jpeg import compress_some
 from .state import load_state, save_state
+
+JPEG_SHARE = 0.25
+"""Share of the samples that have been through JPEG."""
+
+PSNR_FLOOR = 3e-5
+"""Squared error below which a sample counts as right: 45 dB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +42,8 @@ class TrainConfig:
     data: Path
     out: Path
     preset: str = "lite"
+    start: str | None = None
+    """Weights to begin with, a name or a path; fresh ones without it."""
     steps: int = 100_000
     time_limit: float | None = None
     """Seconds of this run and the ones it resumes; the learning rate has decayed by then."""
@@ -48,6 +57,8 @@ class TrainConfig:
     airlight_weight: float = 0.1
     step_weight: float = 0.5
     balance_weight: float = 0.01
+    psnr_weight: float = 0.03
+    """Of the logarithm of each sample's squared error, as scores see it: what is nearly right counts too."""
     checkpoint_every: float = 300.0
     seed: int = 0
     device: str = "cpu"
@@ -92,7 +103,8 @@ class Trainer:
     def start(cls, config: TrainConfig) -> Trainer:
         """Make a fresh run, or go on with the one in ``config.out``."""
         torch.manual_seed(config.seed)
-        model = InfDehaze(PRESETS[config.preset]).to(config.device).train()
+        model = InfDehaze(PRESETS[config.preset]) if config.start is None else load_model(config.start)
+        model.to(config.device).train()
         plain = [p for p in model.parameters() if p.ndim < 2]
         matrices = [p for p in model.parameters() if p.ndim >= 2]
         optimizer = torch.optim.AdamW(
@@ -102,6 +114,7 @@ class Trainer:
             ],
             lr=config.lr,
             betas=(0.9, 0.99),
+            fused=True,
         )
         averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
         generator = torch.Generator(config.device).manual_seed(config.seed)
@@ -132,8 +145,9 @@ class Trainer:
         haze = HazeField(draw_training_styles(batch, self.generator), side, side, self.generator, feature)
         window = haze.window(0, 0, side, side)
         hazy = add_noise(window.over(clear_B3HW), self.generator, 0.01).clamp(0, 1)
-        # what a file holds is rounded to 8 bits
-        return clear_B3HW, (hazy * 255).round() / 255, window.depth_B3HW, window.airlight_B311
+        # what a file holds is rounded to 8 bits, and often compressed
+        stored_B3HW = compress_some((hazy * 255).round().to(torch.uint8), JPEG_SHARE, self.rng)
+        return clear_B3HW, stored_B3HW.to(hazy) / 255, window.depth_B3HW, window.airlight_B311
 
     def train_step(self, data: ClearFolder) -> None:
         """Take one optimizer step and follow it with the averaged weights."""
@@ -153,6 +167,7 @@ class Trainer:
             + config.airlight_weight * ((1 - true_t) * (found_a - airlight).abs()).mean()
             + config.step_weight * step_loss(restored.image_B3HW - clear)
             + config.balance_weight * restored.balance
+            + config.psnr_weight * (restored.image_B3HW - clear).square().mean((1, 2, 3)).add(PSNR_FLOOR).log().mean()
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -161,8 +176,7 @@ class Trainer:
         self.step += 1
         with torch.no_grad():
             decay = min(config.ema, (1 + self.step) / (10 + self.step))
-            for name, value in self.model.state_dict().items():
-                self.averaged[name].lerp_(value, 1 - decay)
+            torch._foreach_lerp_(list(self.averaged.values()), list(self.model.state_dict().values()), 1 - decay)
             error = (restored.image_B3HW.clamp(0, 1) - clear).square().mean((1, 2, 3)) + 1e-5
             before = (hazy - clear).square().mean((1, 2, 3)) + 1e-5
             # clear samples have nothing to gain
