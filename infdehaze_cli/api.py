@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,13 @@ import rasterio
 from infdehaze.network import InfDehaze, count_parameters
 from infdehaze.weights import load_model
 
+from .calibration import calibrate, estimate_seconds
 from .engine import Reporter, Silent, execute, peak_rss_bytes, resolve_device
 from .errors import StorageError
-from .plan import Plan, RunConfig, make_plan
+from .host_memory import SourceFacts
+from .plan import Plan, RunConfig
+from .planner import make_plan
 from .raster import OutputWriter, Scene
-
-GDAL_CACHE = 256
-"""MiB of GDAL's block cache: a band of blocks of a scene 30,000 px wide, so that no block is decoded twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +54,38 @@ class RunResult:
         return asdict(self)
 
 
-def gdal_environment() -> rasterio.Env:
-    """Make the GDAL settings of a run; what the user set in the environment wins."""
-    options = {"GDAL_CACHEMAX": GDAL_CACHE}
+def gdal_environment(cache: int) -> rasterio.Env:
+    """Make the GDAL settings of a run, with its block cache in bytes; what the user set in the environment wins."""
+    options = {"GDAL_CACHEMAX": cache}
     return rasterio.Env(**{key: value for key, value in options.items() if key not in os.environ})
 
 
-def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig) -> Plan:
-    """Plan a run over an open scene; see :func:`infdehaze_cli.plan.make_plan` for the errors."""
-    device = resolve_device(config.device)
-    return make_plan(config, scene.height, scene.width, model.preset, count_parameters(model), str(device))
+def source_facts(scene: Scene) -> SourceFacts:
+    """Return what the planner has to know of an open scene."""
+    rows, cols = scene.block_shape
+    return SourceFacts(
+        bands=scene.count,
+        itemsize=scene.dtype.itemsize,
+        block_rows=rows,
+        block_cols=cols,
+        has_mask=bool(scene.validity.mask_bands),
+    )
+
+
+def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig, *, estimate: bool = False) -> Plan:
+    """Plan a run over an open scene; see :func:`infdehaze_cli.planner.make_plan` for the errors.
+
+    Where residuals do not all fit into memory and the user leaves the tier open, encoding and the scratch folder are
+    timed first. With ``estimate`` the plan says how long the run may take.
+    """
+    device = str(resolve_device(config.device))
+    scene_facts = (scene.height, scene.width, model.preset, count_parameters(model), device, source_facts(scene))
+    plan = make_plan(config, *scene_facts)
+    if config.residuals == "auto" and plan.batches_in_memory < plan.batches:
+        plan = make_plan(config, *scene_facts, rates=calibrate(model, plan, config.scratch))
+    if estimate:
+        plan = replace(plan, estimated_seconds=round(estimate_seconds(model, plan, config.scratch, scene.count), 1))
+    return plan
 
 
 def plan_run(
@@ -81,8 +103,8 @@ def plan_run(
         As :func:`dehaze`.
     """
     config = config or RunConfig()
-    with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
-        return plan_scene(scene, load_model(config.weights), config)
+    with Scene.open(src, bands=bands, scale_range=scale_range) as scene:
+        return plan_scene(scene, load_model(config.weights), config, estimate=True)
 
 
 def dehaze(
@@ -138,12 +160,13 @@ def dehaze(
     config = config or RunConfig()
     reporter = reporter or Silent()
     started = time.perf_counter()
-    with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
+    with Scene.open(src, bands=bands, scale_range=scale_range) as scene:
         model = load_model(config.weights)
         chosen = plan_scene(scene, model, config)
         work = _work_folder(config.scratch, chosen.scratch_bytes)
         try:
             with (
+                gdal_environment(chosen.gdal_cache_bytes),
                 # each thread has a handle of its own
                 Scene.open(src, bands=bands, scale_range=_limits(scene)) as second,
                 OutputWriter(

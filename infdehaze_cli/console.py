@@ -212,13 +212,16 @@ GpuMem = Annotated[
 ]
 Ram = Annotated[
     int,
-    typer.Option(parser=size_option, metavar="SIZE", envvar="INFDEHAZE_RAM", help="Host memory for residuals."),
+    typer.Option(parser=size_option, metavar="SIZE", envvar="INFDEHAZE_RAM", help="Host memory for the scene."),
 ]
 Scratch = Annotated[
     Path | None, typer.Option(help="Folder for work files; INFDEHAZE_SCRATCH or the system's by default.")
 ]
 Residuals = Annotated[Literal["auto", "dram", "ssd", "recompute"], typer.Option(help="Where residuals are kept.")]
-ResidualDtype = Annotated[Literal["fp32", "fp16", "bf16"], typer.Option(help="How residuals are kept.")]
+ResidualDtype = Annotated[Literal["fp32", "fp16", "bf16", "int8"], typer.Option(help="How residuals are kept.")]
+Codec = Annotated[
+    Literal["none", "lz4", "zstd", "blosc"], typer.Option(help="How chunks in DRAM and on SSD are compressed.")
+]
 Batch = Annotated[int | None, typer.Option(min=1, help="Tiles at a time; from the scene and the budget by default.")]
 DeviceName = Annotated[str, typer.Option("--device", envvar="INFDEHAZE_DEVICE", help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="Of the computation.")]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +13,10 @@ import torch
 from infdehaze.weights import shipped_weights
 from rasterio.drivers import raster_driver_extensions
 
+from .calibration import probe_disk
 from .engine import resolve_device
-from .errors import StorageError
 from .sizes import format_size
 
-PROBE = 64 * 1024**2
 DRIVERS = ("GTiff", "COG", "VRT", "JP2OpenJPEG", "WEBP", "PNG", "JPEG")
 
 
@@ -62,27 +58,9 @@ def examine(scratch: Path) -> dict[str, dict[str, Any]]:
 
 
 def _probe_disk(folder: Path) -> dict[str, str]:
-    """Write and read a file once, synced, and say how fast that was."""
-    block = os.urandom(1024**2)
-    try:
-        with tempfile.NamedTemporaryFile(prefix="infdehaze-", dir=folder) as file:
-            started = time.perf_counter()
-            for _ in range(PROBE // len(block)):
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-            written = time.perf_counter()
-            file.seek(0)
-            while file.read(1024**2):
-                pass
-            read = time.perf_counter()
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise StorageError(
-            f"The scratch folder {folder} cannot be used ({error.strerror or error}). Name another with --scratch."
-        ) from error
+    write, read, free = probe_disk(folder)
     return {
         "free": format_size(free),
-        "write, synced": f"{format_size(int(PROBE / (written - started)))}/s",
-        "read, cached": f"{format_size(int(PROBE / (read - written)))}/s",
+        "write, synced": f"{format_size(int(write))}/s",
+        "read, cached": f"{format_size(int(read))}/s",
     }

@@ -18,6 +18,43 @@ CUDA_WORKSPACE = 64 * 1024**2
 PRECISION_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 
+def predict_device_bytes(
+    preset: Preset,
+    parameters: int,
+    batch: int,
+    chunk_tokens: int,
+    grid_cols: int,
+    precision: str,
+    stored: int = 2,
+) -> dict[str, int]:
+    """Return the predicted peak of live device bytes of each phase, weights included.
+
+    Parameters
+    ----------
+    preset : Preset
+        The network.
+    parameters : int
+        Its number of values.
+    batch : int
+        Tiles at a time.
+    chunk_tokens : int
+        Tokens of the bottleneck at a time.
+    grid_cols : int
+        Columns of the scene's latent grid.
+    precision : str
+        Of the computation.
+    stored : int
+        Bytes of a residual's value in its store.
+    """
+    weights = parameter_bytes(parameters)
+    return {
+        "encode": weights + encode_bytes(preset, batch, precision),
+        "bottleneck": weights + bottleneck_bytes(preset, chunk_tokens, grid_cols, precision),
+        "decode": weights + decode_bytes(preset, batch, precision, stored),
+        "compose": weights + compose_bytes(preset),
+    }
+
+
 def parameter_bytes(parameters: int) -> int:
     """Bytes of the weights on the device; they stay in fp32."""
     return 4 * parameters
@@ -76,12 +113,12 @@ def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
     return batch * peak + _tables_bytes(preset) + _cast_bytes(preset, precision)
 
 
-def decode_bytes(preset: Preset, batch: int, precision: str) -> int:
+def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) -> int:
     """Peak of decoding ``batch`` tiles, without the weights: their residuals, one stage's work, and the fields."""
     size = PRECISION_BYTES[precision]
-    # as they are stored, in half precision at best, and in fp32; the bottleneck's latents, stacked
+    # as they are stored, and in fp32; the bottleneck's latents, stacked
     h, w, c = preset.residual_shapes[-1]
-    given = 6 * preset.residual_values + 4 * h * w * c
+    given = (4 + stored) * preset.residual_values + 4 * h * w * c
     working = 0
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
@@ -109,18 +146,21 @@ def bottleneck_bytes(preset: Preset, chunk_tokens: int, grid_cols: int, precisio
     chunk_tokens : int
         Tokens on the device at a time.
     grid_cols : int
-        Columns of the scene's latent grid; a band of rows is never narrower.
+        Columns of the scene's latent grid.
     """
     width, experts = preset.widths[-1], 7
     window = 8
-    tokens = max(chunk_tokens, 2 * preset.block_tokens, window * grid_cols)
-    windows = min(64, -(-grid_cols // window) * max(1, tokens // grid_cols // window))
+    tokens = max(chunk_tokens, 2 * preset.block_tokens, window * window)
+    # a row of windows that is longer than a chunk is cut
+    cols = min(grid_cols, tokens // window)
+    rows = max(window, tokens // cols)
+    windows = min(64, -(-cols // window) * -(-rows // window))
     # windows with halo, widened and once more as the convolution wants them, then the convolved inside
     inside, whole = window**2, (window + 4) ** 2
     expert = windows * width * (whole + preset.expert_expansion * (2 * whole + inside))
-    halo = tokens + 4 * grid_cols
+    halo = (rows + 4) * (cols + 4)
     # ragged windows at the right and lower edge are padded
-    padded = (tokens // grid_cols + window) * (grid_cols + window)
+    padded = (rows + window) * (cols + window)
     mix = halo * (4 * width + 4 * experts) + padded * (3 * width + 4 * experts) + expert
     # the remainder joins the last block, and neighbours are seen on both sides
     seen = tokens + (3 if preset.neighbours else 1) * preset.block_tokens

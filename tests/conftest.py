@@ -17,7 +17,8 @@ from infdehaze.sfca import SFCA
 
 from infdehaze_cli.engine import Silent, execute
 from infdehaze_cli.geometry import Window
-from infdehaze_cli.plan import RunConfig, make_plan
+from infdehaze_cli.plan import RunConfig
+from infdehaze_cli.planner import make_plan
 
 SLOW_ROOMS = ("commands", "raster", "sample", "scores", "training")
 SLOW_FILES = ("test_api.py", "test_examples.py", "test_maps.py", "test_memory.py", "test_synth.py")
@@ -161,9 +162,24 @@ class Engine:
         plan = make_plan(config, height, width, model.preset, count_parameters(model), device)
         return plan if chunk_tokens is None else replace(plan, chunk_tokens=chunk_tokens)
 
-    def run(self, model, picture, valid=None, *, strength=1.0, gpu_mem=None, reporter=None, faults=None, **config):
-        """Send a picture (3, H, W) through the engine; ``faults`` go to the reader, the second reader, the writer."""
-        plan = self.plan(model, picture, gpu_mem=gpu_mem, **config)
+    def run(
+        self,
+        model,
+        picture,
+        valid=None,
+        *,
+        strength=1.0,
+        gpu_mem=None,
+        reporter=None,
+        faults=None,
+        changes=None,
+        **config,
+    ):
+        """Send a picture (3, H, W) through the engine; ``faults`` go to the reader, the second reader, the writer.
+
+        ``changes`` are made to the plan.
+        """
+        plan = replace(self.plan(model, picture, gpu_mem=gpu_mem, **config), **(changes or {}))
         faults = {"scene": {}, "second": {}, "writer": {}, **(faults or {})}
         valid = np.ones(picture.shape[1:], bool) if valid is None else valid
         picture = np.where(valid, picture, np.float32(0))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("C*.md"))]
 
 NETWORK = "--weights --device --overlap"
-BUDGET = "--gpu-mem --ram --scratch --residuals --residual-dtype --batch --precision"
+BUDGET = "--gpu-mem --ram --scratch --residuals --residual-dtype --codec --batch --precision"
 FROZEN = {
     "run": f"src -o --output {BUDGET} {NETWORK} --strength --bands --scale-range --format --co --overwrite --dry-run "
     "--json -q --quiet --debug",

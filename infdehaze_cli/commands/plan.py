@@ -24,12 +24,33 @@ def print_plan(plan: Plan, as_json: bool) -> None:
         ("network", f"{plan.preset}, {plan.precision}, on {plan.device}"),
         ("batch", f"{plan.batch} tiles"),
         ("bottleneck", f"{plan.chunk_tokens} tokens at a time"),
-        ("residuals", f"{plan.tier}, {plan.residual_dtype}"),
+        ("residuals", f"{plan.tier}, {plan.residual_dtype}{_split(plan)}"),
+        ("latents", "on disk" if plan.latents_on_disk else "in memory"),
+        (
+            "queries, keys, values",
+            f"on disk, {plan.heads_at_a_time} heads at a time" if plan.heads_on_disk else "in memory",
+        ),
         ("device memory", format_size(plan.predicted_device_bytes)),
-        ("host memory", format_size(plan.predicted_host_bytes)),
+        ("host memory", f"{format_size(plan.predicted_host_bytes)}, beside the program"),
+        ("of which GDAL's cache", format_size(plan.gdal_cache_bytes)),
         ("scratch", format_size(plan.scratch_bytes)),
     ]
+    if plan.estimated_seconds is not None:
+        rows.append(("time", f"about {_duration(plan.estimated_seconds)}"))
     c.print_table("plan", rows, ("", ""))
+
+
+def _split(plan: Plan) -> str:
+    """Say how many batches are where, if they are in two places."""
+    if plan.tier != "dram" or plan.batches_in_memory >= plan.batches:
+        return ""
+    return f" ({plan.batches_in_memory} of {plan.batches} batches, the others on disk)"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def plan(
@@ -39,6 +60,7 @@ def plan(
     scratch: c.Scratch = None,
     residuals: c.Residuals = "auto",
     residual_dtype: c.ResidualDtype = "fp16",
+    codec: c.Codec = "none",
     batch: c.Batch = None,
     device: c.DeviceName = "auto",
     precision: c.Precision = "auto",
@@ -55,6 +77,7 @@ def plan(
         scratch=scratch or default_scratch(),
         residuals=residuals,
         residual_dtype=residual_dtype,
+        codec=codec,
         batch=batch,
         device=device,
         precision=precision,

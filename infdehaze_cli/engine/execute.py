@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 from infdehaze.network import InfDehaze
+from infdehaze.presets import Preset
 
 from infdehaze_cli.plan import Plan
-from infdehaze_cli.store import open_residual_store
+from infdehaze_cli.store import RecomputeStore, ResidualStore, Workspace, ZarrResidualStore, row_length, stored_dtype
 
 from .bottleneck import stream_bottleneck
 from .device import Device
+from .elastic import Elastic
 from .phases import B, SceneState, decode_phase, encode_phase
 from .protocols import Reporter, SceneReader, SceneWriter, SourceBlock
 from .threads import BusyClock
@@ -27,6 +29,7 @@ class Measured:
 
     peak_device_bytes: int
     scratch_bytes: int
+    """Bytes written to disk, before any compression."""
     seconds: dict[str, float]
     """By phase; ``read``, ``store``, ``load`` and ``write`` are the work of threads that run beside the phases."""
 
@@ -70,7 +73,7 @@ def execute(
     StorageError, CorruptError
         From the residual store.
     """
-    grid, preset = plan.grid, model.preset
+    preset = model.preset
     device = Device(torch.device(plan.device), plan.precision, budget)
     device.place(model)
     clocks = {name: BusyClock() for name in ("read", "store", "load", "write")}
@@ -82,27 +85,50 @@ def execute(
         yield
         seconds[name] = time.perf_counter() - started
 
-    state = SceneState.empty(grid, plan.batch, plan.residual_dtype, preset.latent_side, preset.widths[-1])
-    store = open_residual_store(
-        plan.tier, plan.batches, plan.batch, preset.residual_values, plan.residual_dtype, scratch
+    amount = Elastic("tiles", plan.batch, reporter.note)
+    workspace = Workspace(
+        scratch,
+        latents_on_disk=plan.latents_on_disk,
+        heads_on_disk=plan.heads_on_disk,
+        heads_at_a_time=plan.heads_at_a_time,
+        codec=plan.codec,
     )
+    state = SceneState.empty(plan, preset, workspace)
+    store = _residual_store(plan, preset, scratch)
     try:
         with timed("encode"):
-            encode_phase(model, device, scene, state, store, reporter, clocks)
+            encode_phase(model, device, scene, state, store, reporter, clocks, amount)
         with timed("bottleneck"):
             reporter.phase("bottleneck", len(model.bottleneck.layers))
             stream_bottleneck(
                 model.bottleneck,
                 state.latent_HWC,
                 state.occupied_HW,
+                workspace,
                 device=device,
                 chunk_tokens=plan.chunk_tokens,
                 on_layer=reporter.advance,
+                note=reporter.note,
             )
         with timed("decode"):
-            decode_phase(model, device, scene, second, writer, state, store, reporter, clocks, strength)
-        stored = store.nbytes
+            decode_phase(model, device, scene, second, writer, state, store, reporter, clocks, strength, amount)
+        on_disk = store.disk_bytes + workspace.disk_bytes
     finally:
         store.close()
+        workspace.close()
     seconds |= {name: clock.seconds for name, clock in clocks.items()}
-    return Measured(device.peak_bytes, stored if plan.tier == "ssd" else 0, seconds)
+    return Measured(device.peak_bytes, on_disk, seconds)
+
+
+def _residual_store(plan: Plan, preset: Preset, scratch: Path) -> ResidualStore:
+    if plan.tier == "recompute":
+        return RecomputeStore()
+    return ZarrResidualStore(
+        plan.batches,
+        plan.batch,
+        row_length(preset.residual_shapes, plan.residual_dtype),
+        stored_dtype(plan.residual_dtype),
+        scratch / "residuals",
+        plan.batches_in_memory,
+        plan.codec,
+    )

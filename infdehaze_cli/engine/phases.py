@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 from infdehaze.decoder import FIELDS
 from infdehaze.network import InfDehaze
+from infdehaze.presets import Preset
 from infdehaze.tiling import TileGrid, enlarge, fill_invalid, scatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infdehaze_cli.geometry import split_windows
-from infdehaze_cli.store import ResidualStore, from_stored, pack, to_stored, unpack
+from infdehaze_cli.geometry import Window, split_windows
+from infdehaze_cli.host_memory import QUEUE
+from infdehaze_cli.memory import COMPOSE_COLS, COMPOSE_ROWS
+from infdehaze_cli.plan import Plan
+from infdehaze_cli.store import ResidualStore, SceneArray, Workspace, from_stored, pack, to_stored, unpack
 
 from .canvas import FieldCanvas
 from .device import Device, PendingCopy
+from .elastic import Elastic
 from .protocols import Reporter, SceneReader, SceneWriter, SourceBlock
 from .threads import BusyClock, Prefetch, Sink
 from .tiles import TileBatch, iterate_batches, read_batch
-
-QUEUE = 2
-"""Batches that wait between two threads."""
-
-BAND_ROWS = 512
-WINDOW_COLS = 1024
-"""Windows of the output: whole blocks of a COG; the same whatever the budget, so that pixels are the same too."""
 
 B = TypeVar("B", bound=SourceBlock)
 
@@ -40,30 +39,70 @@ class SceneState:
     grid: TileGrid
     batch: int
     residual_dtype: str
-    latent_HWC: Tensor
-    """Latents of the whole scene on the host, float32."""
+    side: int
+    """Tokens of a tile along one side."""
+    latent_HWC: SceneArray
+    """Latents of the whole scene."""
     occupied_HW: Tensor
     """bool, the tokens of tiles with data."""
     members: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Tiles with data of each batch."""
 
     @classmethod
-    def empty(cls, grid: TileGrid, batch: int, residual_dtype: str, side: int, width: int) -> SceneState:
+    def empty(cls, plan: Plan, preset: Preset, workspace: Workspace) -> SceneState:
         """Make room for the latents of a scene."""
-        shape = (grid.rows * side, grid.cols * side)
-        return cls(grid, batch, residual_dtype, torch.zeros(*shape, width), torch.zeros(shape, dtype=torch.bool))
+        grid, side = plan.grid, preset.latent_side
+        rows, cols = grid.rows * side, grid.cols * side
+        latents = workspace.latents(rows, cols, preset.widths[-1], side)
+        return cls(grid, plan.batch, plan.residual_dtype, side, latents, torch.zeros(rows, cols, dtype=torch.bool))
 
-    def latent_slot(self, index: int) -> tuple[slice, slice]:
-        """Where a tile's latent lies."""
-        side = self.latent_HWC.shape[0] // self.grid.rows
-        i, j = divmod(index, self.grid.cols)
-        return slice(i * side, (i + 1) * side), slice(j * side, (j + 1) * side)
+    def rows(self, tile_row: int) -> slice:
+        """Rows of the latent grid that a row of tiles takes."""
+        return slice(tile_row * self.side, (tile_row + 1) * self.side)
+
+    def cols(self, tile_col: int) -> slice:
+        """Columns of the latent grid that a column of tiles takes."""
+        return slice(tile_col * self.side, (tile_col + 1) * self.side)
 
 
-def encode_tiles(model: InfDehaze, device: Device, tiles: TileBatch) -> list[Tensor]:
-    """Encode a batch; the residuals come out in fp32 on the device."""
-    values = device.to_device(torch.from_numpy(tiles.values))
-    valid = torch.from_numpy(tiles.valid)
+class LatentRows:
+    """One row of tiles of the latent grid at a time, so that each band of the store is written and read once."""
+
+    def __init__(self, state: SceneState) -> None:
+        self._state = state
+        self._row = -1
+        self._band_HWC = torch.empty(0)
+
+    def put(self, index: int, latent_HWC: Tensor) -> None:
+        """Take the latent of a tile; tiles come in row-major order, those without data not at all."""
+        row, col = divmod(index, self._state.grid.cols)
+        self._go_to(row)
+        self._band_HWC.numpy()[:, self._state.cols(col)] = latent_HWC.numpy()
+        self._state.occupied_HW.numpy()[self._state.rows(row), self._state.cols(col)] = True
+
+    def finish(self) -> None:
+        """Write what is left; rows of tiles without data are zeros."""
+        self._go_to(self._state.grid.rows)
+
+    def _go_to(self, row: int) -> None:
+        while self._row < row:
+            if self._row >= 0:
+                self._state.latent_HWC.write(self._state.rows(self._row), self._band_HWC)
+            self._row += 1
+            self._band_HWC = torch.zeros(self._state.side, *self._state.latent_HWC.shape[1:])
+
+    def get(self, index: int) -> Tensor:
+        """Return the latent of a tile."""
+        row, col = divmod(index, self._state.grid.cols)
+        if row != self._row:
+            self._row, self._band_HWC = row, self._state.latent_HWC.read(self._state.rows(row))
+        return self._band_HWC[:, self._state.cols(col)]
+
+
+def encode_tiles(model: InfDehaze, device: Device, tiles: TileBatch, part: slice = slice(None)) -> list[Tensor]:
+    """Encode tiles of a batch; the residuals come out in fp32 on the device."""
+    values = device.to_device(torch.from_numpy(tiles.values[part]))
+    valid = torch.from_numpy(tiles.valid[part])
     if not bool(valid.all()):
         values = fill_invalid(values, device.to_device(valid))
     with device.autocast():
@@ -79,6 +118,7 @@ def encode_phase(
     store: ResidualStore,
     reporter: Reporter,
     clocks: dict[str, BusyClock],
+    amount: Elastic,
 ) -> None:
     """Encode all tiles: latents to the host, residuals to the store.
 
@@ -86,16 +126,16 @@ def encode_phase(
     """
     reporter.phase("encode", state.grid.count)
 
-    def keep(item: tuple[TileBatch, PendingCopy]) -> None:
-        tiles, copy = item
-        latents, *packed = copy.wait()
-        for latent, index in zip(latents, tiles.indices, strict=True):
-            rows, cols = state.latent_slot(index)
-            # through numpy: inference mode, in which the host tensors are made, is a matter of the thread
-            state.latent_HWC.numpy()[rows, cols] = latent.numpy()
-            state.occupied_HW.numpy()[rows, cols] = True
+    latents = LatentRows(state)
+
+    def keep(item: tuple[TileBatch, list[PendingCopy]]) -> None:
+        tiles, copies = item
+        parts = [copy.wait() for copy in copies]
+        for latent, index in zip((tile for part in parts for tile in part[0]), tiles.indices, strict=True):
+            latents.put(index, latent)
+        packed = [to_stored(part[1]) for part in parts if len(part) > 1]
         if packed:
-            store.write(tiles.number, to_stored(packed[0]))
+            store.write(tiles.number, packed[0] if len(packed) == 1 else np.concatenate(packed))
 
     batches = iterate_batches(scene, state.grid, state.batch)
     metered = False
@@ -103,13 +143,29 @@ def encode_phase(
         for tiles in ahead:
             state.members[tiles.number] = tiles.indices
             if tiles.indices:
+                copies: list[PendingCopy] = []
                 with device.metered(not metered):
-                    residuals = encode_tiles(model, device, tiles)
-                    # rounded here and not by the storing thread: the device is faster at it, and half the bytes travel
-                    packed = [] if store.recompute else [pack(residuals, state.residual_dtype)]
+                    amount.run(len(tiles.indices), partial(_encode_part, model, device, state, store, tiles, copies))
                 metered = True
-                sink.put((tiles, device.to_host([residuals[-1], *packed])))
+                sink.put((tiles, copies))
             reporter.advance(min(state.batch, state.grid.count - tiles.number * state.batch))
+    latents.finish()
+
+
+def _encode_part(
+    model: InfDehaze,
+    device: Device,
+    state: SceneState,
+    store: ResidualStore,
+    tiles: TileBatch,
+    copies: list[PendingCopy],
+    part: slice,
+) -> None:
+    """Encode some tiles of a batch and start their way to the host: latents, and residuals as they are stored."""
+    residuals = encode_tiles(model, device, tiles, part)
+    # rounded here and not by the storing thread: the device is faster at it, and half the bytes travel
+    packed = [] if store.recompute else [pack(residuals, state.residual_dtype)]
+    copies.append(device.to_host([residuals[-1], *packed]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +198,7 @@ def decode_phase(
     reporter: Reporter,
     clocks: dict[str, BusyClock],
     strength: float,
+    amount: Elastic,
 ) -> None:
     """Decode all tiles, join their fields, and write the restored scene band by band.
 
@@ -154,7 +211,9 @@ def decode_phase(
     preset = model.preset
     canvas = FieldCanvas(state.grid, FIELDS, preset.field_stride, preset.smoothing / preset.field_stride)
     reporter.phase("decode", state.grid.count)
-    windows = split_windows(second.height, second.width, BAND_ROWS, WINDOW_COLS)
+    windows = split_windows(second.height, second.width, COMPOSE_ROWS, COMPOSE_COLS)
+    latents = LatentRows(state)
+    window_rows = Elastic("rows of the output", COMPOSE_ROWS, reporter.note)
     blocks = (second.read(window) for window in windows)
     metered = {"decode": False, "compose": False}
 
@@ -169,53 +228,74 @@ def decode_phase(
         row = 0
         for item in ready:
             indices = state.members[item.number]
-            fields: Tensor | None = None
+            fields: dict[int, Tensor] = {}
             if indices:
+                latent = torch.stack([latents.get(index) for index in indices])
                 with device.metered(not metered["decode"]):
-                    fields = _decode_batch(model, device, state, item, indices)
+                    work = partial(_decode_part, model, device, state.residual_dtype, item, indices, latent, fields)
+                    amount.run(len(indices), work)
                 metered["decode"] = True
             first = item.number * state.batch
-            place = {index: i for i, index in enumerate(indices)}
             for index in range(first, min(first + state.batch, state.grid.count)):
-                canvas.add(index, fields[place[index]] if fields is not None and index in place else None)
+                canvas.add(index, fields.get(index))
                 reporter.advance()
-                while row < second.height and canvas.finished_pixels >= min(row + BAND_ROWS, second.height):
-                    for _ in range(0, second.width, WINDOW_COLS):
+                while row < second.height and canvas.finished_pixels >= min(row + COMPOSE_ROWS, second.height):
+                    for _ in range(0, second.width, COMPOSE_COLS):
                         block = next(source)
                         with device.metered(not metered["compose"]):
-                            restored = _compose(model, device, canvas, block, strength)
+                            restored = _compose(model, device, canvas, block, strength, window_rows)
                         metered["compose"] = True
                         sink.put((block, restored))
-                    row += BAND_ROWS
+                    row += COMPOSE_ROWS
                     canvas.drop_above(row)
 
 
-def _decode_batch(
-    model: InfDehaze, device: Device, state: SceneState, item: _Ready, indices: tuple[int, ...]
-) -> Tensor:
-    """Return the fields of a batch on the host: (B, F, h, w)."""
+def _decode_part(
+    model: InfDehaze,
+    device: Device,
+    dtype: str,
+    item: _Ready,
+    indices: tuple[int, ...],
+    latent_BHWC: Tensor,
+    fields: dict[int, Tensor],
+    part: slice,
+) -> None:
+    """Put the fields (F, h, w) of some tiles of a batch, on the host, into ``fields``."""
     if item.packed is not None:
-        packed = device.to_device(item.packed)
+        packed = device.to_device(item.packed[part])
     else:
         assert item.tiles is not None
         # rounded as the other tiers round, so that every tier gives the same pixels
-        packed = pack(encode_tiles(model, device, item.tiles), state.residual_dtype)
+        packed = pack(encode_tiles(model, device, item.tiles, part), dtype)
     residuals = unpack(packed, model.preset.residual_shapes)
-    latent = torch.stack([state.latent_HWC[state.latent_slot(index)] for index in indices])
     with device.autocast():
-        fields = model.decoder(device.to_device(latent), residuals)
-    return device.to_host([fields.float()]).wait()[0]
+        found = model.decoder(device.to_device(latent_BHWC[part]), residuals)
+    fields.update(zip(indices[part], device.to_host([found.float()]).wait()[0], strict=True))
 
 
 def _compose(
-    model: InfDehaze, device: Device, canvas: FieldCanvas, block: SourceBlock, strength: float
+    model: InfDehaze, device: Device, canvas: FieldCanvas, block: SourceBlock, strength: float, amount: Elastic
 ) -> NDArray[np.float32]:
     """Apply the scattering model to a window of the source; a window without data comes back as it is."""
     if strength == 0.0 or not block.valid.any():
         return block.values
-    window = block.window
+    restored = np.empty_like(block.values)
+    amount.run(block.window.height, partial(_compose_rows, model, device, canvas, block, strength, restored))
+    return restored
+
+
+def _compose_rows(
+    model: InfDehaze,
+    device: Device,
+    canvas: FieldCanvas,
+    block: SourceBlock,
+    strength: float,
+    restored: NDArray[np.float32],
+    part: slice,
+) -> None:
+    window = Window(block.window.row + part.start, block.window.col, part.stop - part.start, block.window.width)
     coarse, (top, left) = canvas.cut(window)
     fields = enlarge(device.to_device(coarse.contiguous())[None], model.preset.field_stride)
     fields = fields[:, :, top : top + window.height, left : left + window.width]
-    restored = scatter(device.to_device(torch.from_numpy(block.values))[None], fields, strength)
-    return np.asarray(device.to_host([restored[0]]).wait()[0].numpy())
+    found = scatter(device.to_device(torch.from_numpy(block.values[:, part]))[None], fields, strength)
+    restored[:, part] = device.to_host([found[0]]).wait()[0].numpy()

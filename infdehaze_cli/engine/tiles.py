@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
+import torch
 from infdehaze.tiling import TileGrid
 from numpy.typing import NDArray
 
@@ -54,13 +55,13 @@ def read_batch(scene: SceneReader[SourceBlock], grid: TileGrid, number: int, bat
                 indices.append(index)
                 values.append(strip_values[:, :, part])
                 valid.append(strip_valid[:, part])
-    side = grid.tile
-    return TileBatch(
-        number,
-        tuple(indices),
-        np.stack(values) if values else np.empty((0, 3, side, side), np.float32),
-        np.stack(valid) if valid else np.empty((0, side, side), np.bool_),
-    )
+    # in PyTorch's memory, whose alignment is always the same: matrix products round differently by alignment
+    shape = (len(indices), grid.tile, grid.tile)
+    all_values, all_valid = torch.empty(shape[0], 3, *shape[1:]).numpy(), torch.empty(shape, dtype=torch.bool).numpy()
+    if indices:
+        np.stack(values, out=all_values)
+        np.stack(valid, out=all_valid)
+    return TileBatch(number, tuple(indices), all_values, all_valid)
 
 
 def _read_mirrored(

@@ -1,25 +1,38 @@
-"""Where residuals wait between the encoder and the decoder."""
+"""Where a scene waits between the phases: residuals of tiles, latents, queries, keys and values."""
 
-from .residuals import (
-    STORAGE_DTYPES,
-    RecomputeStore,
-    ResidualStore,
-    ZarrResidualStore,
+from .arrays import DiskArray, HostArray, SceneArray, Workspace
+from .codecs import CODECS, Codec
+from .packing import (
+    RESIDUAL_DTYPES,
+    ResidualDtype,
     from_stored,
-    open_residual_store,
     pack,
+    row_bytes,
+    row_length,
+    stored_dtype,
     to_stored,
     unpack,
 )
+from .residuals import RecomputeStore, ResidualStore, Tier, ZarrResidualStore
 
 __all__ = [
-    "STORAGE_DTYPES",
+    "CODECS",
+    "RESIDUAL_DTYPES",
+    "Codec",
+    "DiskArray",
+    "HostArray",
     "RecomputeStore",
+    "ResidualDtype",
     "ResidualStore",
+    "SceneArray",
+    "Tier",
+    "Workspace",
     "ZarrResidualStore",
     "from_stored",
-    "open_residual_store",
     "pack",
+    "row_bytes",
+    "row_length",
+    "stored_dtype",
     "to_stored",
     "unpack",
 ]

@@ -99,30 +99,35 @@ class LMMoE(nn.Module):
             y_BhwC = y_BhwC + weight_Bhw[..., None] * expert(x_BhwC)
         return y_BhwC, routing.balance
 
-    def sparse(self, x_BhwC: Tensor, halo: tuple[int, int] = (0, 0)) -> Tensor:
+    def sparse(
+        self, x_BhwC: Tensor, halo: tuple[int, int, int, int] = (0, 0, 0, 0), windows: int = WINDOWS_AT_A_TIME
+    ) -> Tensor:
         """Compute the chosen experts only, in windows where some location chose them (the form for inference).
 
         Parameters
         ----------
         x_BhwC : Tensor
-            A grid, or a band of its rows with some rows of its surroundings.
+            A grid, or a part of it with some of its surroundings.
         halo : tuple of int
-            How many of the first and last rows are surroundings, each 0 (the grid ends there) or ``HALO``.
+            How many of the first and last rows, and of the first and last columns, are surroundings, each 0 (the grid
+            ends there) or ``HALO``.
+        windows : int
+            Windows that are widened at a time.
 
         Returns
         -------
         Tensor
-            The rows of ``x_BhwC`` without the halo.
+            What is inside of the halo.
         """
-        above, below = halo
-        inner_BhwC = x_BhwC[:, above : x_BhwC.shape[1] - below]
+        above, below, left, right = halo
+        inner_BhwC = x_BhwC[:, above : x_BhwC.shape[1] - below, left : x_BhwC.shape[2] - right]
         B, h, w, _ = inner_BhwC.shape
         side = self.window
         weight_BhwX = self.route(inner_BhwC).weight_BhwX
         shared_Bhw1 = torch.full_like(weight_BhwX[..., :1], SHARED_WEIGHT)
         weight_BhwX = F.pad(torch.cat([weight_BhwX, shared_Bhw1], -1), (0, 0, 0, -w % side, 0, -h % side))
         used_BXIJ = F.max_pool2d(weight_BhwX.permute(0, 3, 1, 2).float(), side) > 0
-        padded = F.pad(x_BhwC, (0, 0, HALO, HALO + -w % side, HALO - above, HALO - below + -h % side))
+        padded = F.pad(x_BhwC, (0, 0, HALO - left, HALO - right + -w % side, HALO - above, HALO - below + -h % side))
         windows_BIJCss = padded.unfold(1, side + 2 * HALO, side).unfold(2, side + 2 * HALO, side)
         weights_BIJXss = weight_BhwX.unfold(1, side, side).unfold(2, side, side)
         out_BIJssC = x_BhwC.new_zeros(*windows_BIJCss.shape[:3], side, side, x_BhwC.shape[-1])
@@ -130,8 +135,8 @@ class LMMoE(nn.Module):
             assert isinstance(expert, Expert)
             cut = slice(HALO - expert.reach, side + HALO + expert.reach)
             used_M3 = used_BXIJ[:, x].nonzero()
-            for start in range(0, len(used_M3), WINDOWS_AT_A_TIME):
-                where_M3 = used_M3[start : start + WINDOWS_AT_A_TIME]
+            for start in range(0, len(used_M3), windows):
+                where_M3 = used_M3[start : start + windows]
                 where = where_M3.unbind(-1)
                 y_MssC = expert.inner(windows_BIJCss[where][..., cut, cut].permute(0, 2, 3, 1))
                 # each window is there once, so that the sum has one order: expert by expert

@@ -24,8 +24,8 @@ def band_limits(side: int) -> tuple[int, int]:
 
 def low_pass(side: int, limit: int, device: torch.device) -> Tensor:
     """Return the matrix (side, side), float32, that keeps the whole frequencies -limit..limit of a periodic signal."""
-    frequency_N = torch.fft.fftfreq(side, 1 / side, dtype=torch.float64)
-    frequency_F = frequency_N[frequency_N.abs() < limit + 0.5]
+    # as fftfreq counts them, so that small sides have none twice
+    frequency_F = torch.tensor([f for f in range(-(side // 2), (side + 1) // 2) if abs(f) <= limit]).double()
     sample_N = torch.arange(side, dtype=torch.float64)
     angle_NNF = 2 * torch.pi / side * (sample_N[:, None, None] - sample_N[:, None]) * frequency_F
     kernel_NN: Tensor = angle_NNF.cos().sum(-1) / side

@@ -5,6 +5,7 @@ The encoder and the decoder run on fake tensors, which have shapes and no memory
 
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,10 +22,12 @@ from infdehaze_cli.engine import TensorMeter
 from infdehaze_cli.engine.bottleneck import stream_bottleneck
 from infdehaze_cli.engine.canvas import FieldCanvas
 from infdehaze_cli.engine.device import Device
-from infdehaze_cli.engine.phases import BAND_ROWS, WINDOW_COLS, _compose, encode_tiles
+from infdehaze_cli.engine.elastic import Elastic
+from infdehaze_cli.engine.phases import _compose, encode_tiles
 from infdehaze_cli.engine.tiles import TileBatch
 from infdehaze_cli.geometry import Window
-from infdehaze_cli.store import pack, unpack
+from infdehaze_cli.memory import COMPOSE_COLS, COMPOSE_ROWS
+from infdehaze_cli.store import HostArray, Workspace, pack, row_length, unpack
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 SLACK = 2.2
@@ -69,21 +72,35 @@ def test_encoding_and_decoding_take_what_was_predicted_or_less(fake, precision, 
         assert measured <= predicted <= SLACK * measured
 
 
-@pytest.mark.parametrize(("precision", "batch"), [("fp32", 1), ("fp32", 4), ("fp32", 16), ("fp16", 1), ("bf16", 1)])
-def test_the_smallest_preset_really_takes_what_was_predicted_or_less(precision, batch):
+STORED = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+@pytest.mark.parametrize(
+    ("precision", "batch", "stored"),
+    [
+        *(("fp32", batch, stored) for batch in (1, 4, 16) for stored in STORED),
+        ("fp16", 1, "fp16"),
+        ("bf16", 1, "int8"),
+    ],
+)
+def test_the_smallest_preset_really_takes_what_was_predicted_or_less(precision, batch, stored):
     preset = PRESETS["lite"]
     model, pixels = InfDehaze(preset).eval(), torch.rand(batch, 3, preset.tile, preset.tile).numpy()
     tiles = TileBatch(0, tuple(range(batch)), pixels, pixels[:, 0] > 0.1)
     encoding, decoding = (Device(torch.device("cpu"), precision, None) for _ in range(2))
     with torch.inference_mode():
         with encoding.metered(True):
-            packed = pack(encode_tiles(model, encoding, tiles), "fp16")
+            packed = pack(encode_tiles(model, encoding, tiles), stored)
+        assert packed.shape == (batch, row_length(preset.residual_shapes, stored))
         latent = torch.zeros(batch, *preset.residual_shapes[-1])
         with decoding.metered(True), decoding.autocast():
             residuals = unpack(decoding.to_device(packed), preset.residual_shapes)
             model.decoder(decoding.to_device(latent), residuals)
-    for device, formula in ((encoding, memory.encode_bytes), (decoding, memory.decode_bytes)):
-        assert device.peak_bytes <= formula(preset, batch, precision) <= SLACK * device.peak_bytes
+    for device, predicted in (
+        (encoding, memory.encode_bytes(preset, batch, precision)),
+        (decoding, memory.decode_bytes(preset, batch, precision, STORED[stored])),
+    ):
+        assert device.peak_bytes <= predicted <= SLACK * device.peak_bytes
 
 
 def bottleneck_peak(preset, rows, cols, chunk_tokens, precision="fp32"):
@@ -98,9 +115,19 @@ def bottleneck_peak(preset, rows, cols, chunk_tokens, precision="fp32"):
         preset.expert_expansion,
     ).eval()
     device = Device(torch.device("cpu"), precision, None)
-    latent, occupied = torch.randn(rows, cols, preset.widths[-1]), torch.ones(rows, cols, dtype=torch.bool)
+    latents, occupied = HostArray((rows, cols, preset.widths[-1])), torch.ones(rows, cols, dtype=torch.bool)
+    latents.write(slice(None), torch.randn(latents.shape))
     with torch.inference_mode():
-        stream_bottleneck(module, latent, occupied, device=device, chunk_tokens=chunk_tokens, on_layer=lambda: None)
+        stream_bottleneck(
+            module,
+            latents,
+            occupied,
+            Workspace(Path()),
+            device=device,
+            chunk_tokens=chunk_tokens,
+            on_layer=lambda: None,
+            note=print,
+        )
     return device.peak_bytes
 
 
@@ -138,13 +165,12 @@ def test_the_bottleneck_of_the_paper_takes_what_was_predicted_or_less():
 @pytest.mark.parametrize("name", PRESETS)
 def test_composing_a_window_takes_what_was_predicted_or_less(name):
     preset, device = PRESETS[name], Device(torch.device("cpu"), "fp32", None)
-    assert (BAND_ROWS, WINDOW_COLS) == (memory.COMPOSE_ROWS, memory.COMPOSE_COLS)
-    grid = TileGrid(2 * BAND_ROWS, 2 * WINDOW_COLS, preset.tile, 0)
+    grid = TileGrid(2 * COMPOSE_ROWS, 2 * COMPOSE_COLS, preset.tile, 0)
     canvas = FieldCanvas(grid, FIELDS, preset.field_stride, preset.smoothing / preset.field_stride)
     side = preset.tile // preset.field_stride
     for index in range(grid.count):
         canvas.add(index, torch.zeros(FIELDS, side, side))
-    window = Window(BAND_ROWS - 7, WINDOW_COLS - 7, BAND_ROWS, WINDOW_COLS)
+    window = Window(COMPOSE_ROWS - 7, COMPOSE_COLS - 7, COMPOSE_ROWS, COMPOSE_COLS)
     values = torch.rand(3, window.height, window.width).numpy()
 
     class Block:
@@ -153,7 +179,7 @@ def test_composing_a_window_takes_what_was_predicted_or_less(name):
     Block.window, Block.values = window, values
     model = type("Model", (), {"preset": preset})
     with torch.inference_mode(), device.metered(True):
-        _compose(model, device, canvas, Block, 0.5)
+        _compose(model, device, canvas, Block, 0.5, Elastic("rows", COMPOSE_ROWS, print))
     assert device.peak_bytes <= memory.compose_bytes(preset) <= SLACK * device.peak_bytes
 
 

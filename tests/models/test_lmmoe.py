@@ -140,7 +140,7 @@ def test_a_band_of_rows_with_its_surroundings_equals_the_whole(start, stop):
     module = make()
     x = torch.randn(2, 29, 13, 8)
     above, below = min(HALO, start), min(HALO, 29 - stop)
-    band = module.sparse(x[:, start - above : stop + below], (above, below))
+    band = module.sparse(x[:, start - above : stop + below], (above, below, 0, 0))
     torch.testing.assert_close(band, module.sparse(x)[:, start:stop], atol=1e-6, rtol=1e-5)
 
 
@@ -194,4 +194,16 @@ def test_scenes_of_a_batch_do_not_see_each_other():
     x = torch.randn(3, 9, 13, 8)
     torch.testing.assert_close(
         module.sparse(x), torch.cat([module.sparse(one[None]) for one in x]), atol=1e-6, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("top", "bottom", "left", "right"), [(0, 8, 8, 16), (8, 16, 0, 24), (16, 29, 8, 30)])
+@torch.inference_mode()
+def test_a_part_with_its_surroundings_on_all_sides_equals_the_whole(top, bottom, left, right):
+    torch.manual_seed(2)
+    module, x = LMMoE(8, 2), torch.randn(1, 29, 30, 8)
+    halo = (min(2, top), min(2, 29 - bottom), min(2, left), min(2, 30 - right))
+    seen = x[:, top - halo[0] : bottom + halo[1], left - halo[2] : right + halo[3]]
+    torch.testing.assert_close(
+        module.sparse(seen, halo, windows=1), module.sparse(x)[:, top:bottom, left:right], atol=1e-6, rtol=1e-5
     )

@@ -1,5 +1,7 @@
 """The streamed bottleneck equals the one in memory, and its working set does not grow with the scene."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from infdehaze.ibssa import block_bounds
 
 from infdehaze_cli.engine.bottleneck import stream_bottleneck
 from infdehaze_cli.engine.device import Device
+from infdehaze_cli.store import Workspace
 
 WIDTH = 16
 
@@ -18,12 +21,24 @@ def bottleneck(block=4, neighbours=False, depth=2):
     return Bottleneck(WIDTH, 4, depth, block, 6, neighbours, 2).eval()
 
 
-def stream(module, latent, occupied, chunk_tokens, precision="fp32", on_layer=lambda: None):
+def stream(module, latent, occupied, chunk_tokens, precision="fp32", on_layer=lambda: None, workspace=None):
+    workspace, notes = workspace or Workspace(Path()), []
     device = Device(torch.device("cpu"), precision, None)
-    out = latent.clone()
+    out = workspace.latents(*latent.shape, 4)
+    out.write(slice(0, None), latent)
     with torch.inference_mode():
-        stream_bottleneck(module, out, occupied, device=device, chunk_tokens=chunk_tokens, on_layer=on_layer)
-    return out, device.peak_bytes
+        stream_bottleneck(
+            module,
+            out,
+            occupied,
+            workspace,
+            device=device,
+            chunk_tokens=chunk_tokens,
+            on_layer=on_layer,
+            note=notes.append,
+        )
+    assert not notes
+    return out.read(slice(0, None)), device.peak_bytes
 
 
 @torch.inference_mode()
@@ -108,3 +123,36 @@ def test_the_peak_does_not_grow_with_the_height_of_the_scene():
 def test_the_peak_grows_with_the_chunk():
     small, large = (stream(bottleneck(depth=1), *scene(64, 16), chunk)[1] for chunk in (128, 512))
     assert 2 * small < large
+
+
+def test_the_peak_does_not_grow_with_the_width_of_the_scene():
+    peaks = [stream(bottleneck(depth=1), *scene(16, cols), 128)[1] for cols in (64, 128, 256)]
+    assert max(peaks) <= 1.1 * min(peaks)
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+@pytest.mark.parametrize("heads_at_a_time", [1, 2, 4])
+@pytest.mark.parametrize(("latents_on_disk", "heads_on_disk"), [(False, True), (True, False), (True, True)])
+def test_on_disk_it_gives_the_same_bits(tmp_path, latents_on_disk, heads_on_disk, heads_at_a_time, neighbours):
+    module, (latent, occupied) = bottleneck(neighbours=neighbours), scene(21, 17, cover=0.8)
+    workspace = Workspace(
+        tmp_path,
+        latents_on_disk=latents_on_disk,
+        heads_on_disk=heads_on_disk,
+        heads_at_a_time=heads_at_a_time,
+    )
+    in_memory, _ = stream(module, latent, occupied, 40)
+    on_disk, _ = stream(module, latent, occupied, 40, workspace=workspace)
+    assert torch.equal(on_disk, in_memory)
+    tokens = int(occupied.sum())
+    assert workspace.disk_bytes == 4 * WIDTH * (latents_on_disk * 21 * 17 + heads_on_disk * 3 * tokens)
+    assert (tmp_path / "latents").is_dir() == latents_on_disk
+    assert not (tmp_path / "queries").exists()
+
+
+@pytest.mark.parametrize("chunk_tokens", [32, 64, 103, 1000])
+def test_chunks_give_the_same_bits(chunk_tokens):
+    # rounding must not move tokens to other blocks between budgets; a plan has no chunk of fewer tokens
+    module, (latent, occupied) = bottleneck(block=8), scene(30, 26, cover=0.9)
+    first, other = (stream(module, latent, occupied, chunk)[0] for chunk in (200, chunk_tokens))
+    assert torch.equal(first, other)

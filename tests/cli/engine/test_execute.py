@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from infdehaze.ibssa import IBSSA, block_bounds
 from zarr.storage import LocalStore
 
-from infdehaze_cli.engine.phases import QUEUE
 from infdehaze_cli.errors import CorruptError, InputError, StorageError
+from infdehaze_cli.host_memory import QUEUE
 
 TIERS = ["dram", "ssd", "recompute"]
 BATCHES = [1, 3, 4, 16, 64]
@@ -161,14 +161,40 @@ def test_tiers_give_the_same_pixels_bit_for_bit(engine, model, hazy, valid, batc
     assert all(np.array_equal(first, other) for other in others)
 
 
-@pytest.mark.parametrize("residual_dtype", ["fp32", "fp16", "bf16"])
-def test_batches_give_the_same_pixels(engine, model, hazy, valid, residual_dtype):
-    # not bit for bit: a matrix product of another size may add up in another order, and rounding may turn over then
+@pytest.mark.parametrize("residual_dtype", ["fp32", "fp16", "bf16", "int8"])
+def test_batches_and_chunks_give_the_same_pixels_bit_for_bit(engine, make_model, picture, holes, residual_dtype):
+    # of the shapes of a real network: products of a handful of rows, as tiny tiles make, round differently
+    model = make_model(tile=256, overlap=32, block_tokens=32, depths=(1, 1, 1, 1), sfca=(False, True, True, False))
+    hazy, valid = picture(700, 600), holes(700, 600)
     first, *others = (
-        engine.run(model, hazy, valid, batch=batch, residual_dtype=residual_dtype).image for batch in BATCHES
+        engine.run(model, hazy, valid, batch=batch, residual_dtype=residual_dtype, chunk_tokens=chunk).image
+        for batch, chunk in zip(BATCHES, [64, 1000, 100, 72, 128], strict=True)
     )
-    limit = 1e-5 if residual_dtype == "fp32" else 1e-3
-    assert max(gap(first[:, valid], other[:, valid]) for other in others) <= limit
+    assert all(np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "blosc"])
+def test_compressed_chunks_give_the_same_pixels_bit_for_bit(engine, model, hazy, codec):
+    plain, packed = (engine.run(model, hazy, residuals="ssd", codec=c).image for c in ("none", codec))
+    assert np.array_equal(plain, packed)
+
+
+ON_DISK = {
+    "some batches": {"batches_in_memory": 2},
+    "heads": {"heads_on_disk": True, "heads_at_a_time": 1},
+    "latents": {"latents_on_disk": True},
+    "all": {"batches_in_memory": 0, "heads_on_disk": True, "heads_at_a_time": 2, "latents_on_disk": True},
+}
+
+
+@pytest.mark.parametrize("kind", ON_DISK)
+def test_what_goes_to_disk_gives_the_same_pixels_bit_for_bit(engine, model, hazy, valid, kind):
+    in_memory, on_disk = (
+        engine.run(model, hazy, valid, batch=3, chunk_tokens=16, changes=changes) for changes in ({}, ON_DISK[kind])
+    )
+    assert np.array_equal(in_memory.image, on_disk.image)
+    assert in_memory.measured.scratch_bytes == 0 < on_disk.measured.scratch_bytes
+    assert list(engine.scratch.iterdir()) == []
 
 
 def test_a_run_repeats_bit_for_bit(engine, model, hazy, valid):
@@ -176,7 +202,7 @@ def test_a_run_repeats_bit_for_bit(engine, model, hazy, valid):
     assert np.array_equal(first, second)
 
 
-@pytest.mark.parametrize(("residual_dtype", "limit"), [("fp16", 0.01), ("bf16", 0.05)])
+@pytest.mark.parametrize(("residual_dtype", "limit"), [("fp16", 0.01), ("bf16", 0.05), ("int8", 0.05)])
 def test_half_the_bytes_of_residuals_stay_close(engine, model, hazy, residual_dtype, limit):
     outcome = engine.run(model, hazy, residual_dtype=residual_dtype)
     difference = np.abs(outcome.image - engine.plain(model, hazy))
@@ -318,6 +344,17 @@ def test_errors_of_the_computation_reach_the_caller_as_they_are(engine, model, s
     with pytest.raises(RuntimeError) as caught:
         engine.run(model, small, residuals=tier, batch=2, overlap=0)
     assert caught.value is error
+    assert list(engine.scratch.iterdir()) == []
+
+
+def test_a_damaged_chunk_of_latents_is_found(engine, model, small):
+    def damage():
+        flip(min(path for path in (engine.scratch / "latents" / "c").rglob("*") if path.is_file()))
+
+    changes, listener = {"latents_on_disk": True}, Listener(bottleneck=damage)
+    with pytest.raises(CorruptError, match="Check the disk") as caught:
+        engine.run(model, small, batch=4, overlap=0, reporter=listener, changes=changes)
+    assert caught.value.exit_code == 6
     assert list(engine.scratch.iterdir()) == []
 
 
