@@ -26,9 +26,6 @@ from .limits import out_of_memory
 Method = Literal["streamed", "direct", "patches"]
 Ended = Literal["done", "out of memory", "refused"]
 
-# a kill is how Linux takes memory back; an abort is how C++ ends when none is left
-_KILLED = {getattr(signal, name).value for name in ("SIGKILL", "SIGABRT") if hasattr(signal, name)}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -96,8 +93,11 @@ def run_job(job: Job) -> Answer:
         if "raised" in found:
             raise getattr(errors, found["raised"], errors.InfdehazeError)(found["reason"])
         return Answer(**found)
-    if -ended.returncode in _KILLED:
-        return Answer(ended="out of memory", reason=f"killed by signal {-ended.returncode}")
+    # C++ aborts with a message where no memory is left, and Linux kills to get some back
+    if (reason := out_of_memory(RuntimeError(ended.stderr))) is not None:
+        return Answer(ended="out of memory", reason=reason)
+    if sys.platform != "win32" and ended.returncode == -signal.SIGKILL:
+        return Answer(ended="out of memory", reason="killed by the system")
     said = (ended.stderr.strip() or "no message").splitlines()[-1]
     raise RuntimeError(f"the measuring process ended with {ended.returncode}: {said}")
 

@@ -94,8 +94,9 @@ def out_of_memory(error: BaseException) -> str | None:
     """
     seen: BaseException | None = error
     while seen is not None:
-        text = str(seen).strip() or type(seen).__name__
-        if isinstance(seen, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(text):
-            return text.splitlines()[0]
+        lines = (str(seen).strip() or type(seen).__name__).splitlines()
+        telling = [line for line in lines if _NO_MEMORY.search(line)]
+        if telling or isinstance(seen, MemoryError | torch.OutOfMemoryError):
+            return (telling or lines)[0]
         seen = seen.__cause__ or seen.__context__
     return None

@@ -64,7 +64,13 @@ def draw_memory(report: MemoryReport, path: Path) -> Path:
     for row in report.rows:
         lines.setdefault(row.label, []).append(row)
     for number, (label, rows) in enumerate(lines.items()):
-        _draw_line(axes, label, rows, f"C{number % 10}", MARKERS[number % len(MARKERS)], report.limit_bytes)
+        # tiers lie on each other: the first lines are wide, so that they show below the later ones
+        look = {
+            "color": f"C{number % 10}",
+            "marker": MARKERS[number % len(MARKERS)],
+            "linewidth": max(1.5, 6 - 2 * number),
+        }
+        _draw_line(axes, label, rows, look, report.limit_bytes)
     if report.gpu_mem is not None:
         axes.axhline(report.gpu_mem / MiB, color="black", linewidth=1, label="--gpu-mem")
     if report.direct_died_at():
@@ -77,7 +83,8 @@ def draw_memory(report: MemoryReport, path: Path) -> Path:
     axes.set_xlabel("megapixels of the scene, and its side")
     axes.set_ylabel(f"peak device memory, MiB ({'live tensors' if report.device == 'cpu' else report.device})")
     axes.grid(True, which="both", alpha=0.25)
-    axes.legend(fontsize=9)
+    axes.set_title(report.summary(), fontsize=9, wrap=True)
+    figure.legend(loc="outside right upper", fontsize=9)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp.png")
@@ -91,14 +98,11 @@ def draw_memory(report: MemoryReport, path: Path) -> Path:
     return path
 
 
-def _draw_line(axes: Any, label: str, rows: list[MemoryRow], colour: str, marker: str, limit: int) -> None:
-    """Draw the runs that ended well, and a cross on the limit where one did not."""
+def _draw_line(axes: Any, label: str, rows: list[MemoryRow], look: dict[str, Any], limit: int) -> None:
+    """Draw the runs that ended well, and a cross on the limit where ``direct`` did not."""
     done = [(row.megapixels, row.answer.peak_device_bytes / MiB) for row in rows if row.answer.peak_device_bytes]
-    style = DASHES.get(rows[0].method, "-")
-    # hollow markers, since the lines of tiers lie on each other
-    axes.plot(
-        *zip(*done, strict=True) if done else ([], []), style, color=colour, marker=marker, mfc="none", label=label
-    )
+    style, colour = DASHES.get(rows[0].method, "-"), look["color"]
+    axes.plot(*zip(*done, strict=True) if done else ([], []), style, **look, mfc="none", mew=1.5, label=label)
     for row in rows:
         if row.answer.ended == "out of memory" and row.method == "direct":
             end = (row.megapixels, limit / MiB)

@@ -56,7 +56,7 @@ def prepare_weights(name: str, folder: Path) -> tuple[Path, bool]:
     if name not in PRESETS or name in shipped_weights() or Path(name).is_file():
         return resolve_weights(name), False
     path = folder / f"{name}-random.safetensors"
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         save_weights(path, InfDehaze(PRESETS[name]), {"weights": "random, for measurements of memory"})
     return path, True

@@ -1,5 +1,11 @@
 """A measurement in a process of its own says what the same run says here, and survives what it measures."""
 
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +106,24 @@ def test_patches_are_the_network_without_its_bottleneck(make_job, read_raster):
         expected = scatter(tile, enlarge(model.decoder(residuals[-1], residuals), model.preset.field_stride))[0]
     found = read_raster(job.dst).pixels[:, :64, :64]
     assert np.abs(found - (expected * 255).clamp(0, 255).numpy()).max() <= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the child is found in Linux's /proc")
+def test_a_run_that_the_system_kills_ran_out_of_memory(make_job):
+    job = make_job("patches", 64)
+    children = Path("/proc/self/task").glob
+
+    def started():
+        return {int(pid) for path in children("*/children") for pid in path.read_text().split()}
+
+    before = started()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(run_job, job)
+        while not (new := started() - before):
+            assert not answer.done()
+        os.kill(new.pop(), signal.SIGKILL)
+
+    assert (answer.result().ended, answer.result().reason) == ("out of memory", "killed by the system")
 
 
 def test_a_budget_that_is_too_small_is_a_refusal_with_its_reason(make_job):

@@ -31,6 +31,12 @@ def test_a_lack_of_memory_is_known_whoever_reports_it(work):
     assert out_of_memory(raised_by(work))
 
 
+def test_of_many_lines_the_one_about_memory_is_told():
+    error = RuntimeError("terminate called\n  what():  std::bad_alloc\n")
+
+    assert out_of_memory(error) == "  what():  std::bad_alloc"
+
+
 @pytest.mark.parametrize("error", [InputError("Cannot open a file."), ValueError("bad"), RuntimeError("shapes differ")])
 def test_other_errors_are_no_lack_of_memory(error):
     assert out_of_memory(error) is None

@@ -1,8 +1,10 @@
 """`infdehaze bench memory`: rows, tables, JSON, plot, and what is refused before anything is measured."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from infdehaze.presets import PRESETS
 from matplotlib import image
 
 from infdehaze_cli.bench.memory import MemoryRequest, bench_memory, sizes_up_to
@@ -91,15 +93,18 @@ def test_json_holds_every_row_the_ablation_and_the_summary_and_a_plot_is_drawn(c
     assert list(scratch.iterdir()) == []
 
 
-def test_a_preset_without_weights_runs_with_random_ones_and_says_so(cli):
+def test_a_preset_without_weights_runs_with_random_ones_and_says_so(cli, monkeypatch, tiny):
+    # a preset as the others, but small
+    monkeypatch.setitem(PRESETS, "small", replace(tiny, name="small"))
+
     ended = cli(
-        "bench", "memory", "--sizes", "64", "--weights", "fast", "--residuals", "recompute", "--baselines", "none"
+        "bench", "memory", "--sizes", "64", "--weights", "small", "--residuals", "recompute", "--baselines", "none"
     )
 
     assert ended.code == 0
-    for words in ("memory on cpu", "fast (random), recompute", "predicted", "s / Mpx", "one size alone"):
+    for words in ("memory on cpu", "small (random), recompute", "predicted", "s / Mpx", "one size alone"):
         assert words in ended.out
-    assert "64 px, fast (random), recompute, batch 1: device" in ended.err
+    assert "64 px, small (random), recompute, batch 1: device" in ended.err
 
 
 @pytest.mark.parametrize(
