@@ -83,8 +83,8 @@ def draw_memory(report: MemoryReport, path: Path) -> Path:
     axes.set_xlabel("megapixels of the scene, and its side")
     axes.set_ylabel(f"peak device memory, MiB ({'live tensors' if report.device == 'cpu' else report.device})")
     axes.grid(True, which="both", alpha=0.25)
-    axes.set_title(report.summary(), fontsize=9, wrap=True)
-    figure.legend(loc="outside right upper", fontsize=9)
+    figure.suptitle(report.summary(), fontsize=9, wrap=True)
+    figure.legend(loc="outside right center", fontsize=9)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp.png")
@@ -109,4 +109,4 @@ def _draw_line(axes: Any, label: str, rows: list[MemoryRow], look: dict[str, Any
             if done:
                 axes.plot(*zip(done[-1], end, strict=True), style, color=colour, alpha=0.5)
             axes.plot(*end, marker="x", markersize=11, mew=3, color=colour)
-            axes.annotate("out of memory", end, textcoords="offset points", xytext=(-8, 8), ha="right", color=colour)
+            axes.annotate("out of memory", end, textcoords="offset points", xytext=(6, -40), ha="right", color=colour)
