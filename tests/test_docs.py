@@ -26,6 +26,8 @@ FROZEN = {
     "eval": "result reference --hazy --peak --bands --tile --overlap --json --debug",
     "train": "data -o --output --preset --steps --time-limit --lr --seed --device -q --quiet --debug",
     "bench": "",
+    "bench memory": "--sizes --max --weights --residuals --baselines --limit --ablation --gpu-mem --ram --scratch "
+    "--batch --device --plot --overwrite --json -q --quiet --debug",
     "bench quality": f"--clear --seed --keep {NETWORK} --json -q --quiet --debug",
     "bench speed": f"--size --gpu-mem --residuals {NETWORK} --json -q --quiet --debug",
 }

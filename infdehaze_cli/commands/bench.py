@@ -13,7 +13,10 @@ from infdehaze_cli.bench.speed import bench_speed
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.sizes import format_size
 
-app = typer.Typer(help="Measure quality and speed on this machine.", no_args_is_help=True)
+from .bench_memory import memory
+
+app = typer.Typer(help="Measure quality, speed and memory on this machine.", no_args_is_help=True)
+app.command("memory")(memory)
 
 
 @app.command("quality")

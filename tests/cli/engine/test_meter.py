@@ -1,7 +1,9 @@
 """The meter counts what operations allocate, as long as it lives, once."""
 
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,9 +116,19 @@ def test_a_platform_that_does_not_say_gives_0(monkeypatch):
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_the_resident_set_is_in_bytes(monkeypatch, platform):
+def test_the_resident_set_is_in_bytes_where_getrusage_has_to_say(monkeypatch, platform):
     resource = pytest.importorskip("resource")
     usage = type("Usage", (), {"ru_maxrss": 5000})
     monkeypatch.setattr(resource, "getrusage", lambda who: usage)
     monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
     assert peak_rss_bytes() == (5000 if platform == "darwin" else 5000 * 1024)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere getrusage counts from the start of the program")
+def test_the_resident_set_of_whoever_started_the_process_is_not_counted():
+    # copied, the tensor's memory would be the child's for a moment, before it becomes another program
+    held = torch.ones(1 << 30, dtype=torch.uint8)
+    call = "from infdehaze_cli.engine import peak_rss_bytes; print(peak_rss_bytes())"
+    ended = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert 0 < int(ended.stdout) < held.nbytes
