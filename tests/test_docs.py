@@ -26,7 +26,7 @@ FROZEN = {
     "eval": "result reference --hazy --peak --bands --tile --overlap --json --debug",
     "train": "data -o --output --preset --steps --time-limit --lr --seed --device -q --quiet --debug",
     "bench": "",
-    "bench quality": f"--clear --seed --keep {NETWORK} --json -q --quiet --debug",
+    "bench quality": f"--clear --pairs --hazy --seed --per-picture --sheet --keep {NETWORK} --json -q --quiet --debug",
     "bench speed": f"--size --gpu-mem --residuals {NETWORK} --json -q --quiet --debug",
 }
 """Commands, their arguments and options. Taking one away breaks somebody's script: it needs a new major version."""
