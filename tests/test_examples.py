@@ -105,6 +105,7 @@ def test_synthetic_scene_makes_hazes_cleans_and_scores(run_python, weights, tmp_
     assert names == {"clear.tif", "hazy.tif", "restored.tif", "transmission.tif"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_haze_sheet_draws_every_style_and_its_haze(run_python, tmp_path):
     code, out, _ = run_python("haze_sheet.py", "haze.png", "--seeds", "2", "--size", "64")

@@ -91,6 +91,7 @@ def test_pairs_are_scored_as_the_kept_rasters_are(cli, pairs, tmp_path):
         assert found["means"][method]["psnr"] == pytest.approx(sum(each) / 2)
 
 
+@pytest.mark.slow
 def test_each_picture_is_printed_on_demand_and_both_sources_may_be_given(cli, pairs, clear):
     brief = cli("bench", "quality", "--pairs", pairs, "-q")
     ended = cli("bench", "quality", "--pairs", pairs, "--clear", clear / "deep", "--per-picture", "-q")
@@ -101,6 +102,7 @@ def test_each_picture_is_printed_on_demand_and_both_sources_may_be_given(cli, pa
         assert words in ended.out
 
 
+@pytest.mark.slow
 def test_a_sheet_is_drawn_of_pairs_and_of_real_haze(cli, pairs, tmp_path):
     scored, bare = tmp_path / "scored.png", tmp_path / "bare.jpg"
 
