@@ -16,6 +16,7 @@ from infdehaze.network import InfDehaze
 from infdehaze.weights import save_weights
 
 from infdehaze_cli.sample import write_landscape
+from infdehaze_cli.training.haze import STYLES, TRAINING_STYLES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -102,6 +103,20 @@ def test_synthetic_scene_makes_hazes_cleans_and_scores(run_python, weights, tmp_
     assert [line.split(":")[0].strip() for line in out.splitlines()] == ["transmission in green", "hazy", "restored"]
     names = {path.name for path in (tmp_path / "made" / "here").iterdir()}
     assert names == {"clear.tif", "hazy.tif", "restored.tif", "transmission.tif"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_haze_sheet_draws_every_style_and_its_haze(run_python, tmp_path):
+    code, out, _ = run_python("haze_sheet.py", "haze.png", "--seeds", "2", "--size", "64")
+
+    kinds = 1 + len(STYLES) + len(TRAINING_STYLES)
+    assert (code, out) == (0, f"haze.png: {kinds} kinds of haze, 2 seeds each\n")
+    with rasterio.open(tmp_path / "haze.png") as file:
+        rows = np.array_split(file.read([1, 2, 3]).astype(float), kinds, axis=1)
+    # the middle of the first picture of a row, without caption and border: dense haze has less contrast than none
+    clear, dense = (rows[i][:, 60:-100, 80:240] for i in (0, 1 + list(STYLES).index("dense")))
+    assert dense.std() < 0.5 * clear.std()
 
 
 SHELL = shutil.which("sh")

@@ -1,11 +1,13 @@
-"""Quality on clear pictures with seeded synthetic haze, through the whole tool: the hazy input beside our output."""
+"""Quality through the whole tool: our weights beside the hazy input and the classical methods, against the truth."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from infdehaze.weights import read_info
 
 from infdehaze_cli.api import dehaze
 from infdehaze_cli.engine import Reporter
@@ -16,71 +18,169 @@ from infdehaze_cli.synth import synthesise
 from infdehaze_cli.training.data import PICTURES
 from infdehaze_cli.training.haze import STYLES
 
+from .classical import CLASSICAL, clean_classically
+from .pairs import find_pairs, list_pictures
+from .sheet import ROWS, SheetRow, read_panels, spread
+
+INPUT, OURS, TRUTH = "input", "infdehaze", "truth"
+METHODS = (INPUT, OURS, *CLASSICAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One picture to be cleaned."""
+
+    group: str
+    """``clear``, a style of haze, ``pairs`` or ``hazy``: what means are taken over."""
+    name: str
+    hazy: Path | None
+    """None when haze of the style ``group`` is to be made over ``clear``."""
+    clear: Path | None
+    """The truth, where there is one."""
+    seed: int = 0
+
 
 @dataclass(frozen=True, slots=True)
-class QualityRow:
-    """Mean scores over all pictures of one kind of haze."""
+class Quality:
+    """What a benchmark found."""
 
-    before: Scores
-    after: Scores
+    scores: dict[str, dict[str, dict[str, Scores]]]
+    """By group, picture and method (`METHODS`); nothing for pictures without a truth."""
+    sheet: list[SheetRow]
+    """Rows of the pictures that were chosen for a contact sheet."""
+
+    def means(self, group: str) -> dict[str, Scores]:
+        """Return the mean scores over a group, by method."""
+        return {method: mean_scores(each[method] for each in self.scores[group].values()) for method in METHODS}
 
 
-def bench_quality(
-    clear: Path, *, config: RunConfig, seed: int, reporter: Reporter, keep: Path | None = None
-) -> dict[str, QualityRow]:
-    """Score every picture under every style of haze, and without any.
+def clear_cases(folder: Path, seed: int) -> list[Case]:
+    """List every picture below a folder of clear ones as it is, and under every style of haze.
 
-    Parameters
-    ----------
-    clear : Path
-        Folder of clear pictures, searched deeply.
-    seed : int
-        Picture number ``i`` gets the haze of seed ``seed + i``.
-    keep : Path, optional
-        Folder for hazy and restored rasters, by style; a temporary one otherwise.
-
-    Returns
-    -------
-    dict
-        By style; ``clear`` is the picture as it is, where ``after`` says how well clear ground is left alone.
+    Picture number ``i`` gets the haze of seed ``seed + i``. As it is, scores say how well clear ground is left alone.
 
     Raises
     ------
     InputError
-        When there is no picture, or one cannot be read.
+        When there is none.
+    """
+    pictures = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES) if folder.is_dir() else []
+    if not pictures:
+        raise InputError(f"No picture lies below {folder}. Name a folder with clear pictures.")
+    return [
+        Case(
+            group=group,
+            name=f"{i:04d}-{path.stem}",
+            hazy=path if group == "clear" else None,
+            clear=path,
+            seed=seed + i,
+        )
+        for group in ("clear", *STYLES)
+        for i, path in enumerate(pictures)
+    ]
+
+
+def pair_cases(folder: Path) -> list[Case]:
+    """List the pairs of a folder; see `find_pairs` for its layouts and errors."""
+    return [Case(group="pairs", name=pair.name, hazy=pair.hazy, clear=pair.clear) for pair in find_pairs(folder)]
+
+
+def hazy_cases(folder: Path) -> list[Case]:
+    """List pictures under real haze without a truth: as many of a folder, evenly chosen, as a sheet holds.
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    pictures = list_pictures(folder)
+    chosen = (pictures[i] for i in spread(len(pictures), ROWS))
+    return [Case(group="hazy", name=path.stem, hazy=path, clear=None) for path in chosen]
+
+
+def bench_quality(
+    cases: Sequence[Case], *, config: RunConfig, reporter: Reporter, keep: Path | None = None, sheet: bool = False
+) -> Quality:
+    """Clean every picture by every method, and score what came out.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Grouped: those of a group follow each other.
+    keep : Path, optional
+        Folder for hazy and restored rasters, by group; nothing is kept otherwise.
+    sheet : bool
+        Whether rows for a contact sheet are wanted: `ROWS` of them at most, evenly chosen.
+
+    Raises
+    ------
+    InputError
+        When a picture cannot be read or processed.
     StorageError
         When ``keep`` cannot be made or written.
     """
-    pictures = sorted(p for p in clear.rglob("*") if p.suffix.lower() in PICTURES) if clear.is_dir() else []
-    if not pictures:
-        raise InputError(f"No picture lies below {clear}. Name a folder with clear pictures.")
-    rows: dict[str, QualityRow] = {}
-    with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
-        for style in ("clear", *STYLES):
-            folder = (keep or Path(temporary)) / style
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StorageError(
-                    f"The folder {folder} cannot be made ({error.strerror}). Name another with --keep."
-                ) from error
-            reporter.phase(style, len(pictures))
-            pairs = [_score(path, i, style, seed, folder, config, reporter.advance) for i, path in enumerate(pictures)]
-            before, after = zip(*pairs, strict=True)
-            rows[style] = QualityRow(mean_scores(before), mean_scores(after))
-    return rows
+    preset = read_info(config.weights).preset
+    tiling = (preset.tile, preset.overlap if config.overlap is None else config.overlap)
+    shown = set(spread(len(cases), ROWS)) if sheet else set()
+    quality = Quality({}, [])
+    group = None
+    for i, case in enumerate(cases):
+        if case.group != group:
+            group = case.group
+            reporter.phase(group, sum(other.group == group for other in cases))
+        with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
+            rasters = _clean(case, _folder(keep, case.group) if keep else Path(temporary), config)
+            scores = _score(rasters, *tiling) if TRUTH in rasters else {}
+            if scores:
+                quality.scores.setdefault(case.group, {})[case.name] = scores
+            if i in shown:
+                quality.sheet.append(_row(case, rasters, scores))
+        reporter.advance()
+    return quality
 
 
-def _score(
-    path: Path, number: int, style: str, seed: int, folder: Path, config: RunConfig, advance: Callable[[], None]
-) -> tuple[Scores, Scores]:
-    name = f"{number:04d}-{path.stem}"
-    hazy, restored = folder / f"{name}-hazy.tif", folder / f"{name}-restored.tif"
-    if style == "clear":
-        hazy = path
-    else:
-        synthesise(path, hazy, style=style, seed=seed + number, format="gtiff", overwrite=True)
-    dehaze(hazy, restored, config=config, format="gtiff", overwrite=True)
-    scores = compare_rasters(hazy, path), compare_rasters(restored, path, hazy=hazy, overlap=config.overlap or 0)
-    advance()
+def _folder(keep: Path, group: str) -> Path:
+    folder = keep / group
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder {folder} cannot be made ({error.strerror}). Name another with --keep."
+        ) from error
+    return folder
+
+
+def _clean(case: Case, folder: Path, config: RunConfig) -> dict[str, Path]:
+    """Return the rasters of a case: by method, and the truth where there is one."""
+
+    def place(what: str) -> Path:
+        return folder / f"{case.name}-{what}.tif"
+
+    hazy = case.hazy
+    if hazy is None:
+        assert case.clear is not None, "haze is made over a clear picture"
+        hazy = place("hazy")
+        synthesise(case.clear, hazy, style=case.group, seed=case.seed, format="gtiff", overwrite=True)
+    rasters = {INPUT: hazy, OURS: place("restored")}
+    dehaze(hazy, rasters[OURS], config=config, format="gtiff", overwrite=True)
+    for name, method in CLASSICAL.items():
+        rasters[name] = place(name)
+        clean_classically(hazy, rasters[name], method)
+    return rasters if case.clear is None else {**rasters, TRUTH: case.clear}
+
+
+def _score(rasters: Mapping[str, Path], tile: int, overlap: int) -> dict[str, Scores]:
+    """Score each method. The classical ones have no tiles: their seam index is what the ground alone gives."""
+    hazy, truth = rasters[INPUT], rasters[TRUTH]
+    scores = {INPUT: compare_rasters(hazy, truth)}
+    for method in METHODS[1:]:
+        scores[method] = compare_rasters(rasters[method], truth, hazy=hazy, tile=tile, overlap=overlap)
     return scores
+
+
+def _row(case: Case, rasters: Mapping[str, Path], scores: Mapping[str, Scores]) -> SheetRow:
+    return SheetRow(
+        f"{case.group} {case.name}",
+        {name.replace("_", " "): panel for name, panel in read_panels(rasters).items()},
+        {name.replace("_", " "): f"{s.psnr:.1f} dB, SSIM {s.ssim:.3f}" for name, s in scores.items()},
+    )

@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from infdehaze_cli import console as c
-from infdehaze_cli.bench.quality import bench_quality
 from infdehaze_cli.bench.speed import bench_speed
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.sizes import format_size
 
 from .bench_memory import memory
+from .bench_quality import quality
 
 app = typer.Typer(help="Measure quality, speed and memory on this machine.", no_args_is_help=True)
 app.command("memory")(memory)
-
-
-@app.command("quality")
-def quality(
-    clear: Annotated[Path, typer.Option(metavar="DIR", help="Folder of clear pictures.")],
-    weights: c.Weights = "lite",
-    seed: Annotated[int, typer.Option(help="Of the haze.")] = 0,
-    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep hazy and restored rasters here.")] = None,
-    device: c.DeviceName = "auto",
-    overlap: c.Overlap = None,
-    as_json: c.AsJson = False,
-    quiet: c.Quiet = False,
-    debug: c.Debug = False,
-) -> None:
-    """Put seeded synthetic haze on clear pictures, clean them, and score both against the truth."""
-    config = RunConfig(weights=weights, device=device, overlap=overlap)
-    with c.progress(quiet) as reporter:
-        rows = bench_quality(clear, config=config, seed=seed, reporter=reporter, keep=keep)
-    if as_json:
-        c.print_json({name: {"before": r.before.to_dict(), "after": r.after.to_dict()} for name, r in rows.items()})
-        return
-    table = [
-        (
-            name,
-            f"{r.before.psnr:.2f}",
-            f"{r.after.psnr:.2f}",
-            "" if name == "clear" else f"{r.after.psnr - r.before.psnr:+.2f}",
-            f"{r.before.ssim:.3f}",
-            f"{r.after.ssim:.3f}",
-            f"{r.before.ciede2000:.2f}",
-            f"{r.after.ciede2000:.2f}",
-            "" if r.after.seam is None else f"{r.after.seam:.3f}",
-        )
-        for name, r in rows.items()
-    ]
-    hazed = [r for name, r in rows.items() if name != "clear"]
-    gain = sum(r.after.psnr - r.before.psnr for r in hazed) / len(hazed)
-    header = ("haze", "PSNR in", "PSNR out", "gain dB", "SSIM in", "SSIM out", "CIEDE in", "CIEDE out", "seam")
-    c.print_table(f"quality of {weights}", table, header)
-    c.out.print(f"mean gain {gain:+.2f} dB", markup=False)
+app.command("quality")(quality)
 
 
 @app.command("speed")
