@@ -21,7 +21,14 @@ from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.planner import make_plan
 
 SLOW_ROOMS = ("commands", "raster", "sample", "scores", "training")
-SLOW_FILES = ("test_api.py", "test_examples.py", "test_maps.py", "test_memory.py", "test_synth.py")
+SLOW_FILES = (
+    "test_api.py",
+    "test_examples.py",
+    "test_maps.py",
+    "test_memory.py",
+    "test_same_pixels.py",
+    "test_synth.py",
+)
 """What works on many files or whole runs is left out of `make quick`, which is the network, the engine and the plan."""
 
 

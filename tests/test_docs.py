@@ -28,7 +28,8 @@ FROZEN = {
     "bench": "",
     "bench memory": "--sizes --max --weights --residuals --baselines --limit --ablation --gpu-mem --ram --scratch "
     "--batch --device --plot --overwrite --json -q --quiet --debug",
-    "bench quality": f"--clear --pairs --hazy --seed --per-picture --sheet --keep {NETWORK} --json -q --quiet --debug",
+    "bench quality": f"--clear --pairs --hazy --seed --per-picture --sheet --keep {NETWORK} --residual-dtype --json -q "
+    "--quiet --debug",
     "bench speed": f"--size --gpu-mem --residuals {NETWORK} --json -q --quiet --debug",
 }
 """Commands, their arguments and options. Taking one away breaks somebody's script: it needs a new major version."""

@@ -33,6 +33,7 @@ def quality(
     keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep hazy and restored rasters here.")] = None,
     device: c.DeviceName = "auto",
     overlap: c.Overlap = None,
+    residual_dtype: c.ResidualDtype = "fp16",
     as_json: c.AsJson = False,
     quiet: c.Quiet = False,
     debug: c.Debug = False,
@@ -46,7 +47,7 @@ def quality(
         raise UsageError("There is nothing to score. Give --pairs DIR, --clear DIR or both, or --hazy DIR for a sheet.")
     if sheet is not None:
         check_sheet(sheet)
-    config = RunConfig(weights=weights, device=device, overlap=overlap)
+    config = RunConfig(weights=weights, device=device, overlap=overlap, residual_dtype=residual_dtype)
     cases = hazy_cases(hazy) if hazy else []
     cases += clear_cases(clear, seed) if clear else []
     cases += pair_cases(pairs) if pairs else []

@@ -223,7 +223,9 @@ def test_weights_that_cannot_be_used_are_3(failing, make_raster, tmp_path, conte
     [
         (["--gpu-mem", "1M"], "--gpu-mem at least"),
         (["--gpu-mem", "20M", "--batch", "64"], "--gpu-mem at least"),
-        (["--residuals", "dram", "--ram", "1K"], "--residuals ssd"),
+        (["--gpu-mem", "1K"], "--gpu-mem at least"),
+        (["--residuals", "dram", "--ram", "1K"], "--ram at least"),
+        (["--ram", "0"], "--ram at least"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "plan"])

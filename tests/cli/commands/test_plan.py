@@ -46,7 +46,7 @@ def test_nothing_is_written(cli, make_raster, listing, tmp_path, scratch):
         (["--precision", "bf16"], {"precision": "bf16"}),
         (["--residual-dtype", "fp32"], {"residual_dtype": "fp32"}),
         (["--residuals", "recompute"], {"tier": "recompute", "scratch_bytes": 0}),
-        (["--ram", "1K"], {"tier": "ssd"}),
+        (["--residuals", "ssd", "--codec", "zstd"], {"tier": "ssd", "codec": "zstd", "batches_in_memory": 0}),
         (["--device", "cpu"], {"device": "cpu"}),
     ],
 )
