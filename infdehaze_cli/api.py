@@ -19,7 +19,8 @@ from infdehaze.weights import load_model
 from .engine import Reporter, Silent, execute, peak_rss_bytes, resolve_device
 from .errors import StorageError
 from .plan import Plan, RunConfig, make_plan
-from .raster import OutputWriter, Scene
+from .raster import OtherBands, OutputWriter, Scene, redacted
+from .stac import check_item, write_item
 
 GDAL_CACHE = 256
 """MiB of GDAL's block cache: a band of blocks of a scene 30,000 px wide, so that no block is decoded twice."""
@@ -56,7 +57,8 @@ class RunResult:
 
 def gdal_environment() -> rasterio.Env:
     """Make the GDAL settings of a run; what the user set in the environment wins."""
-    options = {"GDAL_CACHEMAX": GDAL_CACHE}
+    # a server that is busy for a moment must not end a run of hours
+    options = {"GDAL_CACHEMAX": GDAL_CACHE, "GDAL_HTTP_MAX_RETRY": 4, "GDAL_HTTP_RETRY_DELAY": 0.5}
     return rasterio.Env(**{key: value for key, value in options.items() if key not in os.environ})
 
 
@@ -93,6 +95,9 @@ def dehaze(
     bands: tuple[int, ...] | None = None,
     scale_range: tuple[float, float] | None = None,
     format: Literal["cog", "gtiff"] = "cog",  # noqa: A002 - the name of the option
+    profile: str | None = None,
+    other_bands: OtherBands = "copy",
+    stac: str | Path | None = None,
     creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -102,9 +107,9 @@ def dehaze(
     Parameters
     ----------
     src : str or Path
-        Anything GDAL opens.
+        Anything GDAL opens: a path, a ``/vsi`` path, ``https://`` or ``s3://``.
     dst : str or Path
-        The output; it appears whole or not at all.
+        The output, a file or an object such as ``s3://bucket/key``; it appears whole or not at all.
     config : RunConfig, optional
         Budget, device, weights.
     bands : tuple of int, optional
@@ -113,6 +118,12 @@ def dehaze(
         Native values that become 0 and 1 in the network; by default from the dtype or the scene.
     format : str
         ``cog`` or ``gtiff``.
+    profile : str, optional
+        ``cog-deflate``, ``cog-zstd``, ``cog-jpeg`` or ``gtiff``; stands above ``format``.
+    other_bands : str
+        ``copy`` or ``drop`` the bands that are neither colour nor alpha.
+    stac : str or Path, optional
+        Also write a STAC item here, next to or above ``dst``; needs the package pystac.
     creation_options : mapping, optional
         GDAL creation options.
     overwrite : bool
@@ -138,6 +149,8 @@ def dehaze(
     config = config or RunConfig()
     reporter = reporter or Silent()
     started = time.perf_counter()
+    if stac is not None:
+        check_item(stac, dst, overwrite=overwrite)
     with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
         model = load_model(config.weights)
         chosen = plan_scene(scene, model, config)
@@ -150,6 +163,8 @@ def dehaze(
                     scene,
                     dst,
                     format=format,
+                    profile=profile,
+                    other_bands=other_bands,
                     creation_options=creation_options or {},
                     overwrite=overwrite,
                     tags=_tags(config, chosen),
@@ -170,14 +185,16 @@ def dehaze(
                 reporter.phase("finish", 1)
                 finishing = time.perf_counter()
                 writer.finish()
+                if stac is not None:
+                    write_item(stac, dst)
                 reporter.advance()
         finally:
             shutil.rmtree(work, ignore_errors=True)
         total = time.perf_counter() - started
         seconds = {**measured.seconds, "finish": started + total - finishing, "total": total}
         return RunResult(
-            src=str(src),
-            dst=str(dst),
+            src=redacted(src),
+            dst=redacted(dst),
             width=scene.width,
             height=scene.height,
             bands=scene.count,

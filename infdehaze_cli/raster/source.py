@@ -16,9 +16,10 @@ from infdehaze_cli.errors import InputError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.bands import check_dtype, colour_bands
-from infdehaze_cli.raster.profiles import Metadata
+from infdehaze_cli.raster.locations import gdal_name, redacted
+from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.sampling import sample_values
-from infdehaze_cli.raster.scaling import Limits, full_limits, limits_from_sample, scale
+from infdehaze_cli.raster.scaling import Limits, dark_value, full_limits, limits_from_sample, scale
 from infdehaze_cli.raster.validity import Validity, representable
 
 
@@ -57,6 +58,8 @@ class Scene:
     ----------
     path : str
         As it was given.
+    shown : str
+        The same for messages: without passwords and signatures.
     height, width, count : int
         Rows, columns, bands.
     dtype : numpy.dtype
@@ -83,12 +86,12 @@ class Scene:
         bands: tuple[int, ...] | None,
         scale_range: tuple[float, float] | None,
     ) -> None:
-        self.path = path
+        self.path, self.shown = path, redacted(path)
         self._dataset = dataset
         self._scale_range = None if scale_range is None else Limits(*map(float, scale_range))
-        self.dtype = check_dtype(path, dataset.dtypes)
+        self.dtype = check_dtype(self.shown, dataset.dtypes)
         self.height, self.width, self.count = int(dataset.height), int(dataset.width), int(dataset.count)
-        self.colour_bands = colour_bands(path, dataset.colorinterp, bands)
+        self.colour_bands = colour_bands(self.shown, dataset.colorinterp, bands)
         bits = dataset.tags(self.colour_bands[0], ns="IMAGE_STRUCTURE").get("NBITS")
         self.bits = int(bits) if bits and self.dtype.kind in "iu" else None
         block_rows, block_cols = dataset.block_shapes[self.colour_bands[0] - 1]
@@ -124,10 +127,10 @@ class Scene:
             If ``bands`` or ``scale_range`` make no sense.
         """
         try:
-            dataset = open_quietly(str(src))
+            dataset = open_quietly(gdal_name(src))
         except GDAL_ERRORS as error:
             raise InputError(
-                f"Cannot open {src} ({reason(error)}); check the path, and that it is a raster."
+                f"Cannot open {redacted(src)} ({reason(error)}); check the path, and that it is a raster."
             ) from error
         try:
             # outside rasterio's environment GDAL prints its remarks on a damaged header to stderr
@@ -136,7 +139,7 @@ class Scene:
         except GDAL_ERRORS as error:
             dataset.close()
             raise InputError(
-                f"Cannot read the header of {src} ({reason(error)}); check that the file is whole."
+                f"Cannot read the header of {redacted(src)} ({reason(error)}); check that the file is whole."
             ) from error
         except BaseException:
             dataset.close()
@@ -160,10 +163,14 @@ class Scene:
                 sample = sample_values(self._dataset, self.validity)
         except GDAL_ERRORS as error:
             raise InputError(
-                f"Cannot read a sample of {self.path} ({reason(error)}); check that the file is whole, "
+                f"Cannot read a sample of {self.shown} ({reason(error)}); check that the file is whole, "
                 "or give --scale-range lo,hi."
             ) from error
-        return limits_from_sample(self.path, sample, self.dtype)
+        scales, offsets = zip(
+            *((self.metadata.scales[band - 1], self.metadata.offsets[band - 1]) for band in self.colour_bands),
+            strict=True,
+        )
+        return limits_from_sample(self.shown, sample, self.dtype, dark_value(scales, offsets))
 
     def read(self, window: Window) -> Block:
         """Read all bands of a window.
@@ -194,7 +201,7 @@ class Scene:
         except GDAL_ERRORS as error:
             raise InputError(
                 f"Cannot read rows {window.row} to {window.row_end - 1}, columns {window.col} to "
-                f"{window.col_end - 1} of {self.path} ({reason(error)}); check that the file is whole."
+                f"{window.col_end - 1} of {self.shown} ({reason(error)}); check that the file is whole."
             ) from error
         return native, masks
 
