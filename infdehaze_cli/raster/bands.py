@@ -12,7 +12,7 @@ from infdehaze_cli.errors import InputError, UsageError
 
 SUPPORTED_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
-OtherBands = Literal["copy", "drop"]
+OtherBands = Literal["copy", "physics", "drop"]
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _NOT_RGB = frozenset({"cyan", "magenta", "yellow", "black", "hue", "saturation", "lightness", "Y", "Cb", "Cr"})
@@ -114,7 +114,7 @@ def kept_bands(
 
     ``drop`` leaves the colours and, behind them, alpha: red, green, blue as a viewer expects them.
     """
-    if other_bands == "copy":
+    if other_bands != "drop":
         return tuple(range(1, len(interpretations) + 1)), interpretations
     kept = (*colours, *(band for band, kind in enumerate(interpretations, 1) if kind == ColorInterp.alpha))
     kinds = [interpretations[band - 1] for band in kept]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from infdehaze_cli.errors import StorageError
+from infdehaze_cli.raster import others
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.bands import OtherBands, kept_bands
 from infdehaze_cli.raster.cog import CARRIER_DOMAIN, make_cog
@@ -48,7 +49,10 @@ class OutputWriter:
     profile
         A name of `profiles.PROFILES`, which stands above ``format``.
     other_bands
-        What becomes of bands that are neither colour nor alpha: ``"copy"`` or ``"drop"``.
+        What becomes of bands that are neither colour nor alpha: ``"copy"``, ``"drop"``, or ``"physics"``, which
+        corrects them by the haze that `write` is told.
+    wavelengths
+        Of all bands in micrometres, for ``"physics"``; None to take what the file tells.
     creation_options
         GDAL creation options of the COG or GTiff driver; they replace the defaults.
     overwrite
@@ -75,6 +79,7 @@ class OutputWriter:
         format: Literal["cog", "gtiff"] = "cog",  # noqa: A002  (GDAL's word for it, and the command line's)
         profile: str | None = None,
         other_bands: OtherBands = "copy",
+        wavelengths: Sequence[float] | None = None,
         creation_options: Mapping[str, str] = NO_OPTIONS,
         overwrite: bool = False,
         tags: Mapping[str, str] = NO_OPTIONS,
@@ -85,6 +90,7 @@ class OutputWriter:
         self._cog = chosen.format == "cog"
         self._bands, colours = kept_bands(scene.metadata.colours, scene.colour_bands, other_bands)
         self._metadata = scene.metadata.only(self._bands, colours)
+        self._others = others.OtherBands(scene, wavelengths) if other_bands == "physics" else None
         if chosen.lossy:
             check_lossy(scene.shown, scene.dtype, colours)
             self._metadata = self._metadata.masked()
@@ -126,7 +132,7 @@ class OutputWriter:
             self._remove()
             raise
 
-    def write(self, block: Block, restored: NDArray[np.float32]) -> None:
+    def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
         """Write one window.
 
         A pixel that is not data, a band that is no colour, and a value that the network left as it was come
@@ -138,6 +144,8 @@ class OutputWriter:
             A block of the scene.
         restored
             float32 ``(3, rows, cols)`` in the network's range.
+        haze
+            float32 ``(6, rows, cols)``, depth and airlight of the colours: what ``other_bands="physics"`` needs.
 
         Raises
         ------
@@ -147,6 +155,10 @@ class OutputWriter:
         if restored.shape != block.values.shape:
             raise ValueError(f"restored has the shape {restored.shape}, its block {block.values.shape}")
         native = self._restore(block, restored)
+        if self._others is not None:
+            if haze is None:
+                raise ValueError("other bands cannot be corrected without the haze of the window")
+            self._others.correct(block, haze, native)
         if self._bands != tuple(range(1, len(native) + 1)):
             native = native[[band - 1 for band in self._bands]]
         mask = block.mask

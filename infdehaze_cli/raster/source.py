@@ -72,6 +72,8 @@ class Scene:
         One (grey) or three (red, green, blue) band numbers, counted from 1.
     nodata : tuple of float or None
         The value of each colour band that restored pixels must not take.
+    band_nodata : tuple of float or None
+        The same of every band.
     validity : Validity
         The rule for valid pixels.
     metadata : Metadata
@@ -97,7 +99,8 @@ class Scene:
         block_rows, block_cols = dataset.block_shapes[self.colour_bands[0] - 1]
         self.block_shape = (int(block_rows), int(block_cols))
         self.validity = Validity.of(dataset, self.colour_bands)
-        self.nodata = tuple(representable(dataset.nodatavals[band - 1], self.dtype) for band in self.colour_bands)
+        self.band_nodata = tuple(representable(value, self.dtype) for value in dataset.nodatavals)
+        self.nodata = tuple(self.band_nodata[band - 1] for band in self.colour_bands)
         self.metadata = Metadata.of(dataset, has_masks=bool(self.validity.mask_bands))
 
     @classmethod
