@@ -12,11 +12,11 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from infdehaze_cli.errors import InputError
+from infdehaze_cli.errors import InfdehazeError, InputError, StorageError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.bands import check_dtype, colour_bands
-from infdehaze_cli.raster.locations import gdal_name, redacted
+from infdehaze_cli.raster.locations import gdal_name, is_remote, redacted
 from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.sampling import sample_values
 from infdehaze_cli.raster.scaling import Limits, dark_value, full_limits, limits_from_sample, scale
@@ -154,8 +154,8 @@ class Scene:
 
         Raises
         ------
-        InputError
-            If the sample cannot be read.
+        InputError, StorageError
+            If the sample cannot be read, from a file or over a network.
         """
         if self._scale_range is not None:
             return self._scale_range
@@ -165,10 +165,7 @@ class Scene:
             with rasterio.Env():
                 sample = sample_values(self._dataset, self.validity)
         except GDAL_ERRORS as error:
-            raise InputError(
-                f"Cannot read a sample of {self.shown} ({reason(error)}); check that the file is whole, "
-                "or give --scale-range lo,hi."
-            ) from error
+            raise self._unreadable("a sample", error, ", or give --scale-range lo,hi") from error
         scales, offsets = zip(
             *((self.metadata.scales[band - 1], self.metadata.offsets[band - 1]) for band in self.colour_bands),
             strict=True,
@@ -186,7 +183,9 @@ class Scene:
         Raises
         ------
         InputError
-            If the file's block is damaged or out of reach.
+            If the file's block is damaged.
+        StorageError
+            If a network does not deliver it, even when asked again.
         """
         if window.intersect(Window(0, 0, self.height, self.width)) != window:
             raise ValueError(f"{window} is empty or not inside the scene")
@@ -202,11 +201,16 @@ class Scene:
                 native = self._dataset.read(window=limits)
                 masks = self._dataset.read_masks(bands, window=limits) if bands else None
         except GDAL_ERRORS as error:
-            raise InputError(
-                f"Cannot read rows {window.row} to {window.row_end - 1}, columns {window.col} to "
-                f"{window.col_end - 1} of {self.shown} ({reason(error)}); check that the file is whole."
-            ) from error
+            where = f"rows {window.row} to {window.row_end - 1}, columns {window.col} to {window.col_end - 1}"
+            raise self._unreadable(where, error, "") from error
         return native, masks
+
+    def _unreadable(self, what: str, error: BaseException, advice: str) -> InfdehazeError:
+        """Return the error for a part that cannot be read: of a network, if there is one, rather than of the file."""
+        told = f"Cannot read {what} of {self.shown} ({reason(error)}); check"
+        if is_remote(self.path):
+            return StorageError(f"{told} the network, and that the file is whole{advice}.")
+        return InputError(f"{told} that the file is whole{advice}.")
 
     def _scaled(self, native: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the colours of a window in the network's range, 0 where invalid."""
