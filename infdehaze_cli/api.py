@@ -19,10 +19,11 @@ from infdehaze.weights import load_model
 from .calibration import calibrate, estimate_seconds
 from .engine import Reporter, Silent, execute, peak_rss_bytes, resolve_device
 from .errors import StorageError
-from .host_memory import SourceFacts
+from .host_memory import CACHE_MOST, SourceFacts
 from .plan import Plan, RunConfig
 from .planner import make_plan
-from .raster import OutputWriter, Scene
+from .raster import OtherBands, OutputWriter, Scene, redacted
+from .stac import check_item, write_item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +55,10 @@ class RunResult:
         return asdict(self)
 
 
-def gdal_environment(cache: int) -> rasterio.Env:
+def gdal_environment(cache: int = CACHE_MOST) -> rasterio.Env:
     """Make the GDAL settings of a run, with its block cache in bytes; what the user set in the environment wins."""
-    options = {"GDAL_CACHEMAX": cache}
+    # a server that is busy for a moment must not end a run of hours
+    options = {"GDAL_CACHEMAX": cache, "GDAL_HTTP_MAX_RETRY": 4, "GDAL_HTTP_RETRY_DELAY": 0.5}
     return rasterio.Env(**{key: value for key, value in options.items() if key not in os.environ})
 
 
@@ -103,7 +105,7 @@ def plan_run(
         As :func:`dehaze`.
     """
     config = config or RunConfig()
-    with Scene.open(src, bands=bands, scale_range=scale_range) as scene:
+    with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
         return plan_scene(scene, load_model(config.weights), config, estimate=True)
 
 
@@ -115,6 +117,9 @@ def dehaze(
     bands: tuple[int, ...] | None = None,
     scale_range: tuple[float, float] | None = None,
     format: Literal["cog", "gtiff"] = "cog",  # noqa: A002 - the name of the option
+    profile: str | None = None,
+    other_bands: OtherBands = "copy",
+    stac: str | Path | None = None,
     creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -124,9 +129,9 @@ def dehaze(
     Parameters
     ----------
     src : str or Path
-        Anything GDAL opens.
+        Anything GDAL opens: a path, a ``/vsi`` path, ``https://`` or ``s3://``.
     dst : str or Path
-        The output; it appears whole or not at all.
+        The output, a file or an object such as ``s3://bucket/key``; it appears whole or not at all.
     config : RunConfig, optional
         Budget, device, weights.
     bands : tuple of int, optional
@@ -135,6 +140,12 @@ def dehaze(
         Native values that become 0 and 1 in the network; by default from the dtype or the scene.
     format : str
         ``cog`` or ``gtiff``.
+    profile : str, optional
+        ``cog-deflate``, ``cog-zstd``, ``cog-jpeg`` or ``gtiff``; stands above ``format``.
+    other_bands : str
+        ``copy`` or ``drop`` the bands that are neither colour nor alpha.
+    stac : str or Path, optional
+        Also write a STAC item here, next to or above ``dst``; needs the package pystac.
     creation_options : mapping, optional
         GDAL creation options.
     overwrite : bool
@@ -160,7 +171,9 @@ def dehaze(
     config = config or RunConfig()
     reporter = reporter or Silent()
     started = time.perf_counter()
-    with Scene.open(src, bands=bands, scale_range=scale_range) as scene:
+    if stac is not None:
+        check_item(stac, dst, overwrite=overwrite)
+    with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
         model = load_model(config.weights)
         chosen = plan_scene(scene, model, config)
         work = _work_folder(config.scratch, chosen.scratch_bytes)
@@ -173,6 +186,8 @@ def dehaze(
                     scene,
                     dst,
                     format=format,
+                    profile=profile,
+                    other_bands=other_bands,
                     creation_options=creation_options or {},
                     overwrite=overwrite,
                     tags=_tags(config, chosen),
@@ -193,14 +208,16 @@ def dehaze(
                 reporter.phase("finish", 1)
                 finishing = time.perf_counter()
                 writer.finish()
+                if stac is not None:
+                    write_item(stac, dst)
                 reporter.advance()
         finally:
             shutil.rmtree(work, ignore_errors=True)
         total = time.perf_counter() - started
         seconds = {**measured.seconds, "finish": started + total - finishing, "total": total}
         return RunResult(
-            src=str(src),
-            dst=str(dst),
+            src=redacted(src),
+            dst=redacted(dst),
             width=scene.width,
             height=scene.height,
             bands=scene.count,

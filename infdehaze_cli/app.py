@@ -11,8 +11,9 @@ from types import FrameType
 import typer
 
 from .commands import bench, demo, doctor, evaluate, models, plan, run, synth, train
-from .console import debug_wanted, err
+from .console import complain, debug_wanted
 from .errors import InfdehazeError
+from .raster import redacted
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -59,9 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_run(arguments))
 
 
-def _say(message: str) -> None:
-    """Print an error as one line, whatever it holds."""
-    err.print(f"infdehaze: {' '.join(message.splitlines())}", markup=False)
+def _trace() -> None:
+    """Print the traceback of the present error, if it is wanted."""
+    if debug_wanted():
+        sys.stderr.write(redacted(traceback.format_exc()))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -75,23 +77,21 @@ def _run(arguments: list[str] | None) -> int:
     try:
         result = app(arguments, prog_name="infdehaze", standalone_mode=False)
         if result == INTERRUPTED:
-            _say("interrupted")
+            complain("interrupted")
         return result if isinstance(result, int) else 0
     except typer.Abort:
-        _say("interrupted")
+        complain("interrupted")
         return INTERRUPTED
     except typer.TyperException as error:
         # a group without a command has printed its help, and raises without a message
         if message := error.format_message():
-            _say(f"{message.rstrip('.')}. See --help.")
+            complain(f"{message.rstrip('.')}. See --help.")
         return error.exit_code
     except InfdehazeError as error:
-        if debug_wanted():
-            traceback.print_exc()
-        _say(str(error))
+        _trace()
+        complain(str(error))
         return error.exit_code
     except Exception as error:
-        if debug_wanted():
-            traceback.print_exc()
-        _say(f"a bug of ours: {type(error).__name__}: {error}. Run again with --debug and report it.")
+        _trace()
+        complain(f"a bug of ours: {type(error).__name__}: {error}. Run again with --debug and report it.")
         return 1

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from .engine import Reporter, Silent
 from .errors import UsageError
+from .raster import redacted
 from .sizes import parse_size
 
 # without emoji, or a path with `:car:` in it would come out as a picture
@@ -92,9 +93,19 @@ def progress(quiet: bool) -> Iterator[Reporter]:
         yield LineReporter()
 
 
-def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on stdout; numbers that JSON lacks come as null."""
-    print(json.dumps(_plain(value), indent=2))
+def print_json(value: Mapping[str, Any], *, to_stderr: bool = False) -> None:
+    """Print one JSON object on stdout, or stderr; numbers that JSON lacks come as null."""
+    print(json.dumps(_plain(value), indent=2), file=sys.stderr if to_stderr else sys.stdout)
+
+
+def print_json_line(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on a line of stdout, at once: the next one may take hours."""
+    print(json.dumps(_plain(value)), flush=True)
+
+
+def complain(message: str) -> None:
+    """Print an error as one line, whatever it holds; URLs without their secrets."""
+    err.print(f"infdehaze: {redacted(' '.join(message.splitlines()))}", markup=False)
 
 
 def _plain(value: Any) -> Any:

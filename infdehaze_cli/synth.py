@@ -12,7 +12,6 @@ from .api import gdal_environment
 from .engine import Reporter, Silent
 from .errors import UsageError
 from .geometry import split_windows
-from .host_memory import CACHE_MOST
 from .raster import MapWriter, OutputWriter, Scene
 from .training.haze import HazeField, named_style
 
@@ -52,7 +51,7 @@ def synthesise(
     """
     reporter = reporter or Silent()
     chosen = named_style(style)
-    with gdal_environment(CACHE_MOST), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
+    with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
         if transmission is not None and Path(transmission).resolve() == Path(dst).resolve():
             raise UsageError(f"{dst} cannot be both the hazy raster and its transmission. Name two files.")
         generator = torch.Generator().manual_seed(seed)

@@ -19,7 +19,6 @@ from infdehaze.weights import load_model
 from infdehaze_cli.api import gdal_environment
 from infdehaze_cli.engine import TensorMeter, resolve_device
 from infdehaze_cli.geometry import Window, split_windows
-from infdehaze_cli.host_memory import CACHE_MOST
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.raster import OutputWriter, Scene
 
@@ -45,7 +44,7 @@ def _peak_bytes(model: InfDehaze, device: torch.device, meter: TensorMeter) -> i
 def _files(src: str, dst: str) -> Iterator[tuple[Scene, OutputWriter]]:
     """Open source and output; an output that was not finished goes away."""
     with (
-        gdal_environment(CACHE_MOST),
+        gdal_environment(),
         Scene.open(src) as scene,
         OutputWriter(scene, dst, overwrite=True, work_dir=Path(dst).parent) as writer,
     ):

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from infdehaze_cli.api import gdal_environment
 from infdehaze_cli.geometry import Window
-from infdehaze_cli.host_memory import CACHE_MOST
 from infdehaze_cli.raster import OutputWriter, Scene
 
 from .filters import PATCH, Mask, guided_filter, haziest_colours, invert, minimum_filter
@@ -90,7 +89,7 @@ def clean_classically(src: Path, dst: Path, method: Classical) -> None:
         When ``src`` cannot be read or ``dst`` not be written.
     """
     with (
-        gdal_environment(CACHE_MOST),
+        gdal_environment(),
         Scene.open(src) as scene,
         OutputWriter(scene, dst, format="gtiff", overwrite=True) as out,
     ):

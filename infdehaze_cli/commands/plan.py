@@ -8,6 +8,7 @@ import typer
 
 from infdehaze_cli import api
 from infdehaze_cli import console as c
+from infdehaze_cli.pipes import spooled_input
 from infdehaze_cli.plan import Plan, RunConfig, default_scratch
 from infdehaze_cli.sizes import format_size
 
@@ -54,7 +55,7 @@ def _duration(seconds: float) -> str:
 
 
 def plan(
-    src: Annotated[str, typer.Argument(help="Raster to plan for.")],
+    src: Annotated[str, typer.Argument(help="Raster to plan for, or - for standard input.")],
     gpu_mem: c.GpuMem = None,
     ram: c.Ram = "4G",  # type: ignore[assignment]  # parsed by size_option
     scratch: c.Scratch = None,
@@ -84,4 +85,5 @@ def plan(
         overlap=overlap,
         weights=weights,
     )
-    print_plan(api.plan_run(src, config=config, bands=c.parse_bands(bands)), as_json)
+    with spooled_input(src, config.scratch) as path:
+        print_plan(api.plan_run(path, config=config, bands=c.parse_bands(bands)), as_json)

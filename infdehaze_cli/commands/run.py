@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from infdehaze_cli import api
 from infdehaze_cli import console as c
+from infdehaze_cli.batch import dehaze_each, name_outputs
+from infdehaze_cli.errors import UsageError
+from infdehaze_cli.pipes import PIPE, piped_output, spooled_input
 from infdehaze_cli.plan import RunConfig, default_scratch
 from infdehaze_cli.sizes import format_size
 
@@ -16,8 +20,20 @@ from .plan import print_plan
 
 
 def run(
-    src: Annotated[str, typer.Argument(help="Raster to clean: anything that GDAL opens.")],
-    dst: Annotated[Path, typer.Option("-o", "--output", metavar="DST", help="Output raster.")],
+    src: Annotated[
+        list[str],
+        typer.Argument(
+            help="Raster to clean: anything that GDAL opens, a URL, or - for standard input. Several with --out-dir."
+        ),
+    ],
+    dst: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="DST", help="Output raster, s3://bucket/key, or - for standard output."),
+    ] = None,
+    out_dir: Annotated[
+        str | None,
+        typer.Option("--out-dir", metavar="DIR", help="Folder for outputs; they keep their names, with .tif."),
+    ] = None,
     gpu_mem: c.GpuMem = None,
     ram: c.Ram = "4G",  # type: ignore[assignment]  # parsed by size_option
     scratch: c.Scratch = None,
@@ -31,20 +47,35 @@ def run(
     weights: c.Weights = "lite",
     strength: c.Strength = 1.0,
     bands: c.Bands = None,
+    other_bands: Annotated[
+        Literal["copy", "drop"], typer.Option(help="What becomes of bands that are neither colour nor alpha.")
+    ] = "copy",
     scale_range: c.ScaleRange = None,
-    file_format: Annotated[Literal["cog", "gtiff"], typer.Option("--format", help="Format of the output.")] = "cog",
+    file_format: Annotated[
+        Literal["cog", "gtiff"] | None, typer.Option("--format", help="Format of the output; cog by default.")
+    ] = None,
+    profile: Annotated[
+        Literal["cog-deflate", "cog-zstd", "cog-jpeg", "gtiff"] | None,
+        typer.Option(help="How the output is packed; cog-jpeg is lossy."),
+    ] = None,
     co: Annotated[list[str] | None, typer.Option("--co", metavar="KEY=VALUE", help="GDAL creation option.")] = None,
+    stac: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a STAC item; needs pip install 'infdehaze[stac]'.")
+    ] = None,
     overwrite: c.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
-    as_json: c.AsJson = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout; with --out-dir one a line.")
+    ] = False,
     quiet: c.Quiet = False,
     debug: c.Debug = False,
 ) -> None:
-    """Remove the haze from a raster; the map stays as it is."""
+    """Remove the haze from a raster, or from several; the map stays as it is."""
+    work = scratch or default_scratch()
     config = RunConfig(
         gpu_mem=gpu_mem,
         ram=ram,
-        scratch=scratch or default_scratch(),
+        scratch=work,
         residuals=residuals,
         residual_dtype=residual_dtype,
         codec=codec,
@@ -55,26 +86,76 @@ def run(
         weights=weights,
         strength=strength,
     )
-    chosen_bands, limits, options = c.parse_bands(bands), c.parse_range(scale_range), c.parse_creation_options(co)
+    _check_places(src, dst, out_dir, stac)
+    if profile is not None and file_format is not None:
+        raise UsageError("--profile says which format an output has. Leave out --format.")
+    chosen_bands, limits, co_options = c.parse_bands(bands), c.parse_range(scale_range), c.parse_creation_options(co)
     if dry_run:
-        print_plan(api.plan_run(src, config=config, bands=chosen_bands, scale_range=limits), as_json)
+        for name in src:
+            with spooled_input(name, work) as path:
+                print_plan(api.plan_run(path, config=config, bands=chosen_bands, scale_range=limits), as_json)
         return
-    with c.progress(quiet) as reporter:
-        result = api.dehaze(
-            src,
-            dst,
-            config=config,
-            bands=chosen_bands,
-            scale_range=limits,
-            format=file_format,
-            creation_options=options,
-            overwrite=overwrite,
-            reporter=reporter,
+    options: dict[str, Any] = {
+        "config": config,
+        "bands": chosen_bands,
+        "scale_range": limits,
+        "format": file_format or "cog",
+        "profile": profile,
+        "other_bands": other_bands,
+        "creation_options": co_options,
+        "overwrite": overwrite,
+    }
+    if out_dir is not None:
+        pairs = name_outputs(src, out_dir, overwrite=overwrite)
+        _run_each(pairs, options, as_json=as_json, quiet=quiet)
+        return
+    assert dst is not None
+    with spooled_input(src[0], work) as source, piped_output(dst, work) as target:
+        with c.progress(quiet) as reporter:
+            result = api.dehaze(source, target, stac=stac, reporter=reporter, **options)
+        # standard output is the raster's alone when it goes through a pipe
+        result = replace(result, src=result.src if src[0] != PIPE else PIPE, dst=result.dst if dst != PIPE else PIPE)
+        _print_result(result, as_json=as_json, quiet=quiet, to_stderr=dst == PIPE)
+
+
+def _check_places(src: list[str], dst: str | None, out_dir: str | None, stac: Path | None) -> None:
+    """Check that sources and outputs go together."""
+    if dst is not None and out_dir is not None:
+        raise UsageError("An output has one place. Give --output or --out-dir, not both.")
+    if dst is None and out_dir is None:
+        raise UsageError("Missing option '-o' / '--output', or --out-dir for several sources. See --help.")
+    if dst is not None and len(src) > 1:
+        raise UsageError(
+            f"{len(src)} sources do not fit into one output. Give --out-dir instead of --output; see --help."
         )
+    if out_dir is not None and PIPE in src:
+        raise UsageError("Standard input has no name that an output could keep. Name its output with --output.")
+    if stac is not None and (out_dir is not None or dst == PIPE):
+        raise UsageError("A STAC item describes one output that has a name. Give one source and --output.")
+
+
+def _run_each(pairs: list[tuple[str, str]], options: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Clean several sources, say of each what became of it, and end with the worst exit code."""
+    worst = 0
+    with c.progress(quiet) as reporter:
+        for outcome in dehaze_each(pairs, reporter=reporter, **options):
+            worst = max(worst, outcome.exit_code)
+            if outcome.error:
+                c.complain(outcome.error)
+            if as_json:
+                c.print_json_line(outcome.to_dict())
+            elif outcome.result is not None:
+                _print_result(outcome.result, as_json=False, quiet=quiet, to_stderr=False)
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _print_result(result: api.RunResult, *, as_json: bool, quiet: bool, to_stderr: bool) -> None:
+    """Print what a run did, as a line or as JSON."""
     if as_json:
-        c.print_json(result.to_dict())
+        c.print_json(result.to_dict(), to_stderr=to_stderr)
     elif not quiet:
-        c.out.print(
+        (c.err if to_stderr else c.out).print(
             f"{result.dst}: {result.width} x {result.height} px in {result.seconds['total']:.1f} s, "
             f"{result.megapixels_per_second:.2f} Mpx/s, device {format_size(result.peak_device_bytes)} "
             f"of {format_size(result.predicted_device_bytes)} predicted, RSS {format_size(result.peak_rss_bytes)}",

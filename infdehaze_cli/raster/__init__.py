@@ -1,8 +1,10 @@
 """GDAL datasets as windows of numbers and validity, and back: the only room that knows GeoTIFFs."""
 
+from infdehaze_cli.raster.bands import OtherBands
+from infdehaze_cli.raster.locations import is_local, redacted
 from infdehaze_cli.raster.maps import MapWriter
 from infdehaze_cli.raster.output import OutputWriter
 from infdehaze_cli.raster.scaling import Limits
 from infdehaze_cli.raster.source import Block, Scene
 
-__all__ = ["Block", "Limits", "MapWriter", "OutputWriter", "Scene"]
+__all__ = ["Block", "Limits", "MapWriter", "OtherBands", "OutputWriter", "Scene", "is_local", "redacted"]

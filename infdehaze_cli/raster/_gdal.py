@@ -16,6 +16,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
 from infdehaze_cli.geometry import Window
+from infdehaze_cli.raster.locations import redacted
 
 #: Everything that GDAL, rasterio and the operating system raise on a failing read or write.
 GDAL_ERRORS: tuple[type[BaseException], ...] = (RasterioError, CPLE_BaseError, OSError, ValueError)
@@ -40,12 +41,12 @@ def open_quietly(path: str | Path, mode: str = "r", **options: Any) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of what GDAL said at the root of an error, without a full stop."""
+    """Return the first line of what GDAL said at the root of an error, without a full stop and secrets."""
     root = error
     while (cause := root.__cause__ or root.__context__) is not None:
         root = cause
     text = str(root).strip() or type(root).__name__
-    return text.splitlines()[0].rstrip(". ")
+    return redacted(text.splitlines()[0]).rstrip(". ")
 
 
 def to_rasterio(window: Window) -> rasterio.windows.Window:

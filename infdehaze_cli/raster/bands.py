@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rasterio.enums import ColorInterp
@@ -11,6 +11,8 @@ from rasterio.enums import ColorInterp
 from infdehaze_cli.errors import InputError, UsageError
 
 SUPPORTED_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+
+OtherBands = Literal["copy", "physics", "drop"]
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _NOT_RGB = frozenset({"cyan", "magenta", "yellow", "black", "hue", "saturation", "lightness", "Y", "Cb", "Cr"})
@@ -103,3 +105,19 @@ def _checked(name: str, interpretations: Sequence[ColorInterp], requested: tuple
         if interpretations[band - 1] == ColorInterp.alpha:
             raise UsageError(f"--bands {shown}: band {band} of {name} is its alpha band; name a colour band.")
     return tuple(requested)
+
+
+def kept_bands(
+    interpretations: tuple[ColorInterp, ...], colours: tuple[int, ...], other_bands: OtherBands
+) -> tuple[tuple[int, ...], tuple[ColorInterp, ...]]:
+    """Return which bands of the source an output has, in its order, counted from 1, and what they are.
+
+    ``drop`` leaves the colours and, behind them, alpha: red, green, blue as a viewer expects them.
+    """
+    if other_bands != "drop":
+        return tuple(range(1, len(interpretations) + 1)), interpretations
+    kept = (*colours, *(band for band, kind in enumerate(interpretations, 1) if kind == ColorInterp.alpha))
+    kinds = [interpretations[band - 1] for band in kept]
+    if len(colours) == 3:
+        kinds[:3] = _RGB
+    return kept, tuple(kinds)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import rasterio
@@ -15,6 +18,9 @@ from rasterio.io import MemoryFile
 
 from infdehaze_cli.errors import StorageError, UsageError
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, collected_log, quiet, reason
+from infdehaze_cli.raster.locations import is_local, redacted
+from infdehaze_cli.raster.metadata import Metadata
+from infdehaze_cli.raster.remote import RemoteTarget
 from infdehaze_cli.raster.source import Scene
 
 #: Files that GDAL reads together with a raster; those of a replaced file would be wrong for the new one.
@@ -22,6 +28,61 @@ _SIDECARS = (".aux.xml", ".msk", ".ovr", ".msk.ovr")
 
 #: What a COG takes on its way, as a share of the plain pixels: the packed file, the unpacked overviews.
 _COG_SHARE = 4 / 3
+
+
+class Target(Protocol):
+    """Where a finished file goes."""
+
+    @property
+    def shown(self) -> str:
+        """Its name in messages."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """The local folder in which the file is made."""
+        ...
+
+    def publish(self, finished: Path) -> None:
+        """Give a finished file its name: it appears whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """A file to be written."""
+
+    path: Path
+
+    @property
+    def shown(self) -> str:
+        """Its name in messages."""
+        return str(self.path)
+
+    @property
+    def folder(self) -> Path:
+        """Its own folder: only there a finished file can be renamed in one step."""
+        return self.path.parent
+
+    def publish(self, finished: Path) -> None:
+        """Rename a finished file."""
+        sync_and_rename(finished, self.path)
+
+
+def choose_target(source: str, dst: str | Path, work_dir: Path | None, *, overwrite: bool) -> Target:
+    """Return where an output goes, if it may.
+
+    Raises
+    ------
+    UsageError
+        As `check_destination`, and `RemoteTarget.check`.
+    StorageError
+        If an object store cannot be asked.
+    """
+    if is_local(dst):
+        return LocalTarget(check_destination(source, dst, overwrite=overwrite))
+    folder = work_dir or Path(tempfile.gettempdir())
+    return RemoteTarget.check(source, str(dst), folder, overwrite=overwrite)
 
 
 def check_destination(source: str, dst: str | Path, *, overwrite: bool) -> Path:
@@ -32,8 +93,8 @@ def check_destination(source: str, dst: str | Path, *, overwrite: bool) -> Path:
     UsageError
         If it is a URL, a folder, the source itself, in no folder, or exists and must not be replaced.
     """
-    if str(dst).startswith("/vsi") or "://" in str(dst):
-        raise UsageError(f"{dst} is not a local file; write to a local file and copy it there.")
+    if not is_local(dst):
+        raise UsageError(f"{redacted(dst)} is not a local file; write to a local file and copy it there.")
     path = Path(dst)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name the file to write.")
@@ -52,15 +113,15 @@ def _sidecars(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in _SIDECARS]
 
 
-def check_free_space(scene: Scene, work_dir: Path, folder: Path, *, cog: bool) -> None:
-    """Check that the file systems have room for the scene; GDAL would not always notice a full one.
+def check_free_space(scene: Scene, count: int, work_dir: Path, folder: Path, *, cog: bool) -> None:
+    """Check that the file systems have room for ``count`` bands of the scene; GDAL would not always notice.
 
     Raises
     ------
     StorageError
         If a folder is missing or too full, with the bytes that are needed.
     """
-    raw = scene.height * scene.width * scene.count * scene.dtype.itemsize
+    raw = scene.height * scene.width * count * scene.dtype.itemsize
     needs = [(folder, raw)]
     if cog:
         needs = [(work_dir, raw), (folder, int(raw * _COG_SHARE))]
@@ -88,7 +149,7 @@ def _size(count: int) -> str:
     return f"{value:.4g} {unit}"
 
 
-def check_options(scene: Scene, driver: str, options: Mapping[str, str]) -> None:
+def check_options(scene: Scene, metadata: Metadata, driver: str, options: Mapping[str, str]) -> None:
     """Try the creation options on a small raster in memory, so that a wrong one fails before the work begins.
 
     Raises
@@ -96,10 +157,10 @@ def check_options(scene: Scene, driver: str, options: Mapping[str, str]) -> None
     UsageError
         If the driver does not know an option or its value, or the option changes the picture's size.
     """
-    side = 64
-    small = {"height": side, "width": side, "count": scene.count, "dtype": scene.dtype.name}
-    pixels = np.zeros((scene.count, side, side), dtype=scene.dtype)
-    creation = scene.metadata.creation()
+    side, count = 64, len(metadata.colours)
+    small = {"height": side, "width": side, "count": count, "dtype": scene.dtype.name}
+    pixels = np.zeros((count, side, side), dtype=scene.dtype)
+    creation = metadata.creation()
     try:
         with (
             rasterio.Env(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,16 +14,20 @@ import rasterio
 from numpy.typing import NDArray
 
 from infdehaze_cli.errors import StorageError
+from infdehaze_cli.raster import others
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
+from infdehaze_cli.raster.bands import OtherBands, kept_bands
 from infdehaze_cli.raster.cog import CARRIER_DOMAIN, make_cog
-from infdehaze_cli.raster.destination import (
-    check_destination,
-    check_free_space,
-    check_options,
-    remove_all,
-    sync_and_rename,
+from infdehaze_cli.raster.destination import check_free_space, check_options, choose_target, remove_all
+from infdehaze_cli.raster.locations import is_local
+from infdehaze_cli.raster.profiles import (
+    NO_OPTIONS,
+    check_lossy,
+    cog_options,
+    find_profile,
+    gtiff_options,
+    intermediate_options,
 )
-from infdehaze_cli.raster.profiles import NO_OPTIONS, cog_options, gtiff_options, intermediate_options
 from infdehaze_cli.raster.scaling import largest, unscale
 from infdehaze_cli.raster.source import Block, Scene
 from infdehaze_cli.raster.verify import verify
@@ -39,9 +43,16 @@ class OutputWriter:
     scene
         The open source: its metadata, scaling limits and nodata value are taken over.
     dst
-        The file to write, in an existing folder.
+        The file to write, in an existing folder, or an object of a store, such as ``s3://bucket/key``.
     format
         ``"cog"`` or ``"gtiff"``.
+    profile
+        A name of `profiles.PROFILES`, which stands above ``format``.
+    other_bands
+        What becomes of bands that are neither colour nor alpha: ``"copy"``, ``"drop"``, or ``"physics"``, which
+        corrects them by the haze that `write` is told.
+    wavelengths
+        Of all bands in micrometres, for ``"physics"``; None to take what the file tells.
     creation_options
         GDAL creation options of the COG or GTiff driver; they replace the defaults.
     overwrite
@@ -49,12 +60,13 @@ class OutputWriter:
     tags
         Metadata items of our own for the default domain.
     work_dir
-        Where the uncompressed file lies that a COG is made from; beside ``dst`` if None.
+        Where the uncompressed file lies that a COG is made from, and any file before its upload; beside ``dst``,
+        or in the system's temporary folder, if None.
 
     Raises
     ------
     UsageError
-        If ``dst`` is impossible or exists, or a creation option is unknown or invalid.
+        If ``dst`` is impossible or exists, a creation option is unknown or invalid, or a profile does not fit.
     StorageError
         If there is not enough free space, or the folder cannot be written.
     """
@@ -65,23 +77,33 @@ class OutputWriter:
         dst: str | Path,
         *,
         format: Literal["cog", "gtiff"] = "cog",  # noqa: A002  (GDAL's word for it, and the command line's)
+        profile: str | None = None,
+        other_bands: OtherBands = "copy",
+        wavelengths: Sequence[float] | None = None,
         creation_options: Mapping[str, str] = NO_OPTIONS,
         overwrite: bool = False,
         tags: Mapping[str, str] = NO_OPTIONS,
         work_dir: Path | None = None,
     ) -> None:
-        self._scene = scene
-        self._dst = check_destination(scene.path, dst, overwrite=overwrite)
-        self._cog = format == "cog"
+        self._scene, self._dst = scene, dst
+        chosen = find_profile(profile, format)
+        self._cog = chosen.format == "cog"
+        self._bands, colours = kept_bands(scene.metadata.colours, scene.colour_bands, other_bands)
+        self._metadata = scene.metadata.only(self._bands, colours)
+        self._others = others.OtherBands(scene, wavelengths) if other_bands == "physics" else None
+        if chosen.lossy:
+            check_lossy(scene.shown, scene.dtype, colours)
+            self._metadata = self._metadata.masked()
+        self._target = choose_target(scene.path, dst, work_dir, overwrite=overwrite)
         self._written = 0
-        overrides = {key.upper(): value for key, value in creation_options.items()}
-        token = f".{self._dst.stem}.{secrets.token_hex(4)}"
-        self._final = self._dst.with_name(f"{token}.tmp.tif")
+        overrides = {**chosen.options, **{key.upper(): value for key, value in creation_options.items()}}
+        token = f".{_stem(dst)}.{secrets.token_hex(4)}"
+        self._final = self._target.folder / f"{token}.tmp.tif"
         self._options = cog_options(overrides) if self._cog else gtiff_options(scene.dtype, overrides)
-        self._raw = (work_dir or self._dst.parent) / f"{token}.raw.tmp.tif" if self._cog else self._final
+        self._raw = (work_dir or self._target.folder) / f"{token}.raw.tmp.tif" if self._cog else self._final
         if overrides:
-            check_options(scene, "COG" if self._cog else "GTiff", self._options)
-        check_free_space(scene, self._raw.parent, self._dst.parent, cog=self._cog)
+            check_options(scene, self._metadata, "COG" if self._cog else "GTiff", self._options)
+        check_free_space(scene, len(self._bands), self._raw.parent, self._target.folder, cog=self._cog)
         self._tags = {**tags, "INFDEHAZE_SCALE_RANGE": str(scene.limits)}
         self._dataset: Any = None
         self._create(intermediate_options() if self._cog else self._options)
@@ -96,11 +118,11 @@ class OutputWriter:
                 driver="GTiff",
                 height=scene.height,
                 width=scene.width,
-                count=scene.count,
+                count=len(self._bands),
                 dtype=scene.dtype.name,
-                **{**scene.metadata.creation(), **options},
+                **{**self._metadata.creation(), **options},
             )
-            scene.metadata.apply(self._dataset, self._tags, band_domain=CARRIER_DOMAIN if self._cog else "")
+            self._metadata.apply(self._dataset, self._tags, band_domain=CARRIER_DOMAIN if self._cog else "")
         except GDAL_ERRORS as error:
             self._remove()
             raise StorageError(
@@ -110,7 +132,7 @@ class OutputWriter:
             self._remove()
             raise
 
-    def write(self, block: Block, restored: NDArray[np.float32]) -> None:
+    def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
         """Write one window.
 
         A pixel that is not data, a band that is no colour, and a value that the network left as it was come
@@ -122,6 +144,8 @@ class OutputWriter:
             A block of the scene.
         restored
             float32 ``(3, rows, cols)`` in the network's range.
+        haze
+            float32 ``(6, rows, cols)``, depth and airlight of the colours: what ``other_bands="physics"`` needs.
 
         Raises
         ------
@@ -131,12 +155,21 @@ class OutputWriter:
         if restored.shape != block.values.shape:
             raise ValueError(f"restored has the shape {restored.shape}, its block {block.values.shape}")
         native = self._restore(block, restored)
+        if self._others is not None:
+            if haze is None:
+                raise ValueError("other bands cannot be corrected without the haze of the window")
+            self._others.correct(block, haze, native)
+        if self._bands != tuple(range(1, len(native) + 1)):
+            native = native[[band - 1 for band in self._bands]]
+        mask = block.mask
+        if mask is None and self._metadata.has_mask:
+            mask = np.where(block.valid, np.uint8(255), np.uint8(0))
         window = to_rasterio(block.window)
         try:
             with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
                 self._dataset.write(native, window=window)
-                if self._scene.metadata.has_mask and block.mask is not None:
-                    self._dataset.write_mask(block.mask, window=window)
+                if mask is not None:
+                    self._dataset.write_mask(mask, window=window)
         except GDAL_ERRORS as error:
             raise self._failed(error) from error
         self._written += block.window.pixels
@@ -162,12 +195,12 @@ class OutputWriter:
         return out
 
     def finish(self) -> Path:
-        """Complete the file, check every block of it, and give it its name.
+        """Complete the file, check every block of it, and give it its name, or upload it.
 
         Returns
         -------
         Path
-            The output.
+            The output; of an upload, the file that was sent, which is gone.
 
         Raises
         ------
@@ -182,18 +215,23 @@ class OutputWriter:
             if self._cog:
                 make_cog(self._raw, self._final, self._options)
                 remove_all(self._raw)
-            verify(self._final, scene, sparse="SPARSE_OK" in self._options)
-            sync_and_rename(self._final, self._dst)
+            verify(self._final, scene, len(self._bands), sparse="SPARSE_OK" in self._options)
+            self._target.publish(self._final)
         except GDAL_ERRORS as error:
             self._remove()
             raise self._failed(error) from error
         except BaseException:
             self._remove()
             raise
-        return self._dst
+        if is_local(self._dst):
+            return Path(self._dst)
+        self._remove()
+        return self._final
 
     def _failed(self, error: BaseException) -> StorageError:
-        return StorageError(f"Writing {self._dst} failed ({reason(error)}); check the disk and the free space on it.")
+        return StorageError(
+            f"Writing {self._target.shown} failed ({reason(error)}); check the disk and the free space on it."
+        )
 
     def _remove(self) -> None:
         """Remove whatever has been written under a temporary name."""
@@ -210,3 +248,8 @@ class OutputWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._remove()
+
+
+def _stem(dst: str | Path) -> str:
+    """Return the name of an output without folders and suffix."""
+    return Path(str(dst).split("?")[0].rpartition("/")[2] or "output").stem

@@ -1,34 +1,18 @@
-"""What an output keeps from its source, and with which creation options it is written."""
+"""With which creation options a raster is written, and the profiles that name them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp
 
+from infdehaze_cli.errors import UsageError
+
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
-
-Tags = dict[str, dict[str, str]]
-
-#: Metadata domains that describe the file rather than the picture, or that are written by other means.
-_FOREIGN_DOMAINS = frozenset(
-    {
-        "IMAGE_STRUCTURE",
-        "DERIVED_SUBDATASETS",
-        "SUBDATASETS",
-        "RPC",
-        "rio_creation_kwds",
-        "rio_overview",
-        "xml:VRT",
-    }
-)
-#: Tags that no longer hold once pixels change.
-_STALE_PREFIXES = ("STATISTICS_", "OVR_RESAMPLING_ALG", "TIFFTAG_TRANSFERFUNCTION")
 
 #: A third of the time of GDAL's default level, and on real scenes 0 to 15 per cent more space.
 _DEFLATE_LEVEL = "1"
@@ -38,137 +22,61 @@ _PREDICTED = frozenset({"DEFLATE", "LZW", "ZSTD"})
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
-    """Everything but pixels that an output takes over from its source.
+class Profile:
+    """A named way to write an output.
 
     Attributes
     ----------
-    crs, transform, gcps, gcps_crs, rpcs
-        Where it lies; each may be missing. ``transform`` is None rather than the identity.
-    nodata
-        The nodata value that all bands share, or None.
-    has_mask
-        Whether the output gets an internal mask: the source has a mask that is neither its alpha band nor its
-        nodata value, or its bands have different nodata values, which a GeoTIFF cannot hold.
-    descriptions, units, scales, offsets, colours
-        One a band.
-    tags, band_tags
-        Metadata items by domain, of the raster (default domain: "") and of each band.
+    format
+        ``"cog"`` or ``"gtiff"``.
+    options
+        Creation options on top of the format's own; those of the user come last.
+    lossy
+        Whether pixels come back only nearly: then a mask says which are data, for no nodata value would survive.
     """
 
-    crs: Any
-    transform: Any
-    gcps: tuple[Any, ...]
-    gcps_crs: Any
-    rpcs: Any
-    nodata: float | None
-    has_mask: bool
-    descriptions: tuple[str | None, ...]
-    units: tuple[str | None, ...]
-    scales: tuple[float, ...]
-    offsets: tuple[float, ...]
-    colours: tuple[ColorInterp, ...]
-    tags: Tags
-    band_tags: tuple[Tags, ...]
+    format: Literal["cog", "gtiff"]
+    options: Mapping[str, str] = field(default_factory=dict)
+    lossy: bool = False
 
-    @classmethod
-    def of(cls, dataset: Any, *, has_masks: bool) -> Metadata:
-        """Collect the metadata of an open dataset; ``has_masks`` says whether it has mask bands."""
-        gcps, gcps_crs = dataset.gcps
-        transform = dataset.transform
-        nodata, mixed = _common_nodata(dataset)
-        return cls(
-            crs=dataset.crs,
-            transform=None if transform.is_identity else transform,
-            gcps=tuple(gcps),
-            gcps_crs=gcps_crs,
-            rpcs=dataset.rpcs,
-            nodata=nodata,
-            has_mask=has_masks or mixed,
-            descriptions=tuple(dataset.descriptions),
-            units=tuple(dataset.units),
-            scales=tuple(dataset.scales),
-            offsets=tuple(dataset.offsets),
-            colours=tuple(dataset.colorinterp),
-            tags=_kept_tags(dataset, 0),
-            band_tags=tuple(_kept_tags(dataset, band) for band in range(1, dataset.count + 1)),
+
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        "cog-deflate": Profile("cog"),
+        "cog-zstd": Profile("cog", {"COMPRESS": "ZSTD"}),
+        "cog-jpeg": Profile("cog", {"COMPRESS": "JPEG", "QUALITY": "90"}, lossy=True),
+        "gtiff": Profile("gtiff"),
+    }
+)
+
+
+def find_profile(name: str | None, format: str) -> Profile:  # noqa: A002  (the name of the option)
+    """Return a profile by its name, or the plain one of a format.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    key = name or {"cog": "cog-deflate"}.get(format, format)
+    if key not in PROFILES:
+        raise UsageError(f"There is no output profile {key!r}. Use one of {', '.join(PROFILES)}.")
+    return PROFILES[key]
+
+
+def check_lossy(name: str, dtype: np.dtype[Any], colours: tuple[ColorInterp, ...]) -> None:
+    """Check that JPEG can hold such bands.
+
+    Raises
+    ------
+    UsageError
+        If they are not uint8, not one or three, or one is alpha.
+    """
+    if dtype != np.uint8 or len(colours) not in (1, 3) or ColorInterp.alpha in colours:
+        raise UsageError(
+            f"JPEG holds one or three bands of uint8, and {name} would come out with {len(colours)} of {dtype}. "
+            "Use --profile cog-zstd, or leave bands out with --other-bands drop."
         )
-
-    def apply(self, dataset: Any, tags: Mapping[str, str], *, band_domain: str = "") -> None:
-        """Write the metadata to a dataset that is open for writing.
-
-        Parameters
-        ----------
-        dataset
-            The new dataset.
-        tags
-            Our own items for the raster's default domain.
-        band_domain
-            The domain that takes the bands' default metadata.
-        """
-        if self.gcps:
-            dataset.gcps = (list(self.gcps), self.gcps_crs)
-        if self.rpcs is not None:
-            dataset.rpcs = self.rpcs
-        dataset.colorinterp = self.colours
-        if any(self.descriptions):
-            dataset.descriptions = self.descriptions
-        if any(self.units):
-            dataset.units = tuple(unit or "" for unit in self.units)
-        if any(scale != 1.0 for scale in self.scales) or any(offset != 0.0 for offset in self.offsets):
-            dataset.scales, dataset.offsets = self.scales, self.offsets
-        for domain, items in self.tags.items():
-            if self.gcps:
-                # GDAL would move the control points by a pixel each time it writes them as "Point"
-                items = {key: value for key, value in items.items() if key != "AREA_OR_POINT"}
-            _update_tags(dataset, domain, items, 0)
-        _update_tags(dataset, "", tags, 0)
-        for band, domains in enumerate(self.band_tags, 1):
-            for domain, items in domains.items():
-                _update_tags(dataset, domain or band_domain, items, band)
-
-    def creation(self) -> dict[str, Any]:
-        """Return the keywords of `rasterio.open` that have to be known when a GeoTIFF is created."""
-        rgb = self.colours[:3] == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-        keywords: dict[str, Any] = {"PHOTOMETRIC": "RGB" if rgb else "MINISBLACK"}
-        if ColorInterp.alpha not in self.colours:
-            keywords["ALPHA"] = "UNSPECIFIED"
-        for key, value in (("crs", self.crs), ("transform", self.transform), ("nodata", self.nodata)):
-            if value is not None:
-                keywords[key] = value
-        return keywords
-
-
-def _common_nodata(dataset: Any) -> tuple[float | None, bool]:
-    """Return the nodata value that all bands share if their dtype can hold it, and whether they differ."""
-    values = [None if value is None else float(value) for value in dataset.nodatavals]
-    first = values[0]
-    if any(repr(value) != repr(first) for value in values):
-        return None, True
-    if first is None or not in_dtype_range(first, dataset.dtypes[0]):
-        return None, False
-    return first, False
-
-
-def _kept_tags(dataset: Any, band: int) -> Tags:
-    """Return the metadata of the raster (0) or a band that still holds for a changed picture."""
-    domains = ["", *(domain for domain in dataset.tag_namespaces(band) if domain not in _FOREIGN_DOMAINS)]
-    kept: Tags = {}
-    for domain in domains:
-        items = dataset.tags(band, ns=domain or None)
-        items = {key: value for key, value in items.items() if not key.startswith(_STALE_PREFIXES)}
-        if items:
-            kept[domain] = items
-    return kept
-
-
-def _update_tags(dataset: Any, domain: str, items: Mapping[str, str], band: int) -> None:
-    """Set metadata items of one domain; ``band`` 0 is the raster."""
-    if domain.startswith("xml:"):
-        # such a domain is one text, but rasterio joins a key and a value: split it where it will be joined
-        items = dict([items[domain].split("=", 1)]) if "=" in items.get(domain, "") else {}
-    if items:
-        dataset.update_tags(bidx=band, ns=domain or None, **items)
 
 
 def intermediate_options() -> dict[str, str]:
@@ -184,15 +92,7 @@ def intermediate_options() -> dict[str, str]:
 
 def gtiff_options(dtype: np.dtype[Any], overrides: Mapping[str, str]) -> dict[str, str]:
     """Return the creation options of a plain GeoTIFF, with the tiles that arrive: each is packed once."""
-    options = {
-        "TILED": "YES",
-        "BLOCKXSIZE": "256",
-        "BLOCKYSIZE": "256",
-        "INTERLEAVE": "PIXEL",
-        "BIGTIFF": "IF_SAFER",
-        "COMPRESS": "DEFLATE",
-        "NUM_THREADS": "ALL_CPUS",
-    }
+    options = {**intermediate_options(), "COMPRESS": "DEFLATE", "NUM_THREADS": "ALL_CPUS"}
     options |= overrides
     packing = options["COMPRESS"].upper()
     if packing in _PREDICTED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +60,23 @@ def largest(dtype: np.dtype[Any], bits: int | None = None) -> int:
     return min(top, 2**bits - 1) if bits else top
 
 
-def limits_from_sample(name: str, sample: NDArray[Any], dtype: np.dtype[Any]) -> Limits:
+def dark_value(scales: Sequence[float], offsets: Sequence[float]) -> float:
+    """Return the native value that stands for nothing at all: where ``native * scale + offset`` is 0.
+
+    Parameters
+    ----------
+    scales, offsets
+        Of the colour bands. Bands that differ, or numbers that make no sense, give 0.
+    """
+    pairs = set(zip(scales, offsets, strict=True))
+    if len(pairs) != 1:
+        return 0.0
+    (scale, offset) = pairs.pop()
+    dark = -offset / scale if scale > 0 else 0.0
+    return dark if math.isfinite(dark) else 0.0
+
+
+def limits_from_sample(name: str, sample: NDArray[Any], dtype: np.dtype[Any], dark: float = 0.0) -> Limits:
     """Choose robust limits from a sample of the valid values.
 
     Parameters
@@ -70,11 +87,13 @@ def limits_from_sample(name: str, sample: NDArray[Any], dtype: np.dtype[Any]) ->
         Valid, finite values of the colour bands together, any shape; may be empty.
     dtype
         Their dtype.
+    dark
+        The native value that stands for no light; see `dark_value`.
 
     Returns
     -------
     Limits
-        ``lo`` is 0 or the 0.1 percentile, whichever is lower; ``hi`` is the 99.9 percentile. The limits of a
+        ``lo`` is ``dark`` or the 0.1 percentile, whichever is lower; ``hi`` is the 99.9 percentile. The limits of a
         constant sample differ too.
 
     Raises
@@ -85,8 +104,10 @@ def limits_from_sample(name: str, sample: NDArray[Any], dtype: np.dtype[Any]) ->
     if sample.size == 0:
         return full_limits(dtype)
     # "lower" and "higher" return values of the sample itself: nothing to round differently elsewhere
-    lo = min(0.0, float(np.percentile(sample, LOW_PERCENTILE, method="lower")))
+    low = float(np.percentile(sample, LOW_PERCENTILE, method="lower"))
     hi = float(np.percentile(sample, HIGH_PERCENTILE, method="higher"))
+    # an offset that lies far from all values, as that of temperatures, says nothing about light
+    lo = min(dark if abs(low - dark) <= max(hi - low, abs(low)) else 0.0, low)
     if hi <= lo:
         hi = lo + max(1.0, abs(lo) * 1e-6)
     if not math.isfinite(hi - lo):
@@ -161,20 +182,33 @@ def unscale(
         restored = np.where(changed, restored, values)
     if native.dtype.itemsize > 1:
         changed &= np.abs(values) < EXTREME
-    fresh = _to_native(restored, limits, native.dtype, top)
+    fresh = _to_native(restored, values, native, limits, top)
     if nodata is not None:
         _leave_nodata(fresh, nodata, top)
     np.copyto(fresh, native, where=~changed)
     return fresh
 
 
-def _to_native(restored: NDArray[np.float32], limits: Limits, dtype: np.dtype[Any], top: int | None) -> NDArray[Any]:
-    """Return ``restored * span + lo`` in ``dtype``, rounded to even and clipped."""
+def _to_native(
+    restored: NDArray[np.float32],
+    values: NDArray[np.float32],
+    native: NDArray[Any],
+    limits: Limits,
+    top: int | None,
+) -> NDArray[Any]:
+    """Return ``restored * span + lo`` in the dtype of ``native``, rounded to even and clipped."""
+    dtype = native.dtype
     # eight bits fit into float32 with room to spare, and half the bytes are half the time
     work = np.float32 if dtype.itemsize == 1 else np.float64
-    with np.errstate(over="ignore"):
-        scaled = np.multiply(restored, work(limits.span), dtype=work)
-        scaled += work(limits.lo)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype.itemsize >= 4:
+            # what float32 cannot tell apart stays apart: the change is added to the native value
+            scaled = np.subtract(restored, values, dtype=work)
+            scaled *= limits.span
+            scaled += native
+        else:
+            scaled = np.multiply(restored, work(limits.span), dtype=work)
+            scaled += work(limits.lo)
     if dtype.kind == "f":
         bound = np.finfo(dtype).max
         return np.clip(scaled, -bound, bound, out=scaled).astype(dtype)

@@ -12,13 +12,14 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from infdehaze_cli.errors import InputError
+from infdehaze_cli.errors import InfdehazeError, InputError, StorageError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.bands import check_dtype, colour_bands
-from infdehaze_cli.raster.profiles import Metadata
+from infdehaze_cli.raster.locations import gdal_name, is_remote, redacted
+from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.sampling import sample_values
-from infdehaze_cli.raster.scaling import Limits, full_limits, limits_from_sample, scale
+from infdehaze_cli.raster.scaling import Limits, dark_value, full_limits, limits_from_sample, scale
 from infdehaze_cli.raster.validity import Validity, representable
 
 
@@ -57,6 +58,8 @@ class Scene:
     ----------
     path : str
         As it was given.
+    shown : str
+        The same for messages: without passwords and signatures.
     height, width, count : int
         Rows, columns, bands.
     dtype : numpy.dtype
@@ -69,6 +72,8 @@ class Scene:
         One (grey) or three (red, green, blue) band numbers, counted from 1.
     nodata : tuple of float or None
         The value of each colour band that restored pixels must not take.
+    band_nodata : tuple of float or None
+        The same of every band.
     validity : Validity
         The rule for valid pixels.
     metadata : Metadata
@@ -83,18 +88,19 @@ class Scene:
         bands: tuple[int, ...] | None,
         scale_range: tuple[float, float] | None,
     ) -> None:
-        self.path = path
+        self.path, self.shown = path, redacted(path)
         self._dataset = dataset
         self._scale_range = None if scale_range is None else Limits(*map(float, scale_range))
-        self.dtype = check_dtype(path, dataset.dtypes)
+        self.dtype = check_dtype(self.shown, dataset.dtypes)
         self.height, self.width, self.count = int(dataset.height), int(dataset.width), int(dataset.count)
-        self.colour_bands = colour_bands(path, dataset.colorinterp, bands)
+        self.colour_bands = colour_bands(self.shown, dataset.colorinterp, bands)
         bits = dataset.tags(self.colour_bands[0], ns="IMAGE_STRUCTURE").get("NBITS")
         self.bits = int(bits) if bits and self.dtype.kind in "iu" else None
         block_rows, block_cols = dataset.block_shapes[self.colour_bands[0] - 1]
         self.block_shape = (int(block_rows), int(block_cols))
         self.validity = Validity.of(dataset, self.colour_bands)
-        self.nodata = tuple(representable(dataset.nodatavals[band - 1], self.dtype) for band in self.colour_bands)
+        self.band_nodata = tuple(representable(value, self.dtype) for value in dataset.nodatavals)
+        self.nodata = tuple(self.band_nodata[band - 1] for band in self.colour_bands)
         self.metadata = Metadata.of(dataset, has_masks=bool(self.validity.mask_bands))
 
     @classmethod
@@ -124,10 +130,10 @@ class Scene:
             If ``bands`` or ``scale_range`` make no sense.
         """
         try:
-            dataset = open_quietly(str(src))
+            dataset = open_quietly(gdal_name(src))
         except GDAL_ERRORS as error:
             raise InputError(
-                f"Cannot open {src} ({reason(error)}); check the path, and that it is a raster."
+                f"Cannot open {redacted(src)} ({reason(error)}); check the path, and that it is a raster."
             ) from error
         try:
             # outside rasterio's environment GDAL prints its remarks on a damaged header to stderr
@@ -136,7 +142,7 @@ class Scene:
         except GDAL_ERRORS as error:
             dataset.close()
             raise InputError(
-                f"Cannot read the header of {src} ({reason(error)}); check that the file is whole."
+                f"Cannot read the header of {redacted(src)} ({reason(error)}); check that the file is whole."
             ) from error
         except BaseException:
             dataset.close()
@@ -148,8 +154,8 @@ class Scene:
 
         Raises
         ------
-        InputError
-            If the sample cannot be read.
+        InputError, StorageError
+            If the sample cannot be read, from a file or over a network.
         """
         if self._scale_range is not None:
             return self._scale_range
@@ -159,11 +165,12 @@ class Scene:
             with rasterio.Env():
                 sample = sample_values(self._dataset, self.validity)
         except GDAL_ERRORS as error:
-            raise InputError(
-                f"Cannot read a sample of {self.path} ({reason(error)}); check that the file is whole, "
-                "or give --scale-range lo,hi."
-            ) from error
-        return limits_from_sample(self.path, sample, self.dtype)
+            raise self._unreadable("a sample", error, ", or give --scale-range lo,hi") from error
+        scales, offsets = zip(
+            *((self.metadata.scales[band - 1], self.metadata.offsets[band - 1]) for band in self.colour_bands),
+            strict=True,
+        )
+        return limits_from_sample(self.shown, sample, self.dtype, dark_value(scales, offsets))
 
     def read(self, window: Window) -> Block:
         """Read all bands of a window.
@@ -176,7 +183,9 @@ class Scene:
         Raises
         ------
         InputError
-            If the file's block is damaged or out of reach.
+            If the file's block is damaged.
+        StorageError
+            If a network does not deliver it, even when asked again.
         """
         if window.intersect(Window(0, 0, self.height, self.width)) != window:
             raise ValueError(f"{window} is empty or not inside the scene")
@@ -192,11 +201,16 @@ class Scene:
                 native = self._dataset.read(window=limits)
                 masks = self._dataset.read_masks(bands, window=limits) if bands else None
         except GDAL_ERRORS as error:
-            raise InputError(
-                f"Cannot read rows {window.row} to {window.row_end - 1}, columns {window.col} to "
-                f"{window.col_end - 1} of {self.path} ({reason(error)}); check that the file is whole."
-            ) from error
+            where = f"rows {window.row} to {window.row_end - 1}, columns {window.col} to {window.col_end - 1}"
+            raise self._unreadable(where, error, "") from error
         return native, masks
+
+    def _unreadable(self, what: str, error: BaseException, advice: str) -> InfdehazeError:
+        """Return the error for a part that cannot be read: of a network, if there is one, rather than of the file."""
+        told = f"Cannot read {what} of {self.shown} ({reason(error)}); check"
+        if is_remote(self.path):
+            return StorageError(f"{told} the network, and that the file is whole{advice}.")
+        return InputError(f"{told} that the file is whole{advice}.")
 
     def _scaled(self, native: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the colours of a window in the network's range, 0 where invalid."""

@@ -17,8 +17,8 @@ from infdehaze_cli.raster.source import Scene
 _READ_VALUES = 1 << 23
 
 
-def verify(path: Path, scene: Scene, *, sparse: bool) -> None:
-    """Check that a file has the scene's shape and dtype and that every block and overview can be decoded.
+def verify(path: Path, scene: Scene, count: int, *, sparse: bool) -> None:
+    """Check that a file has the scene's shape and dtype, ``count`` bands, and only blocks that can be decoded.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def verify(path: Path, scene: Scene, *, sparse: bool) -> None:
     """
     with open_quietly(path, NUM_THREADS="ALL_CPUS") as dataset:
         found = (dataset.height, dataset.width, dataset.count, dataset.dtypes[0])
-        if found != (scene.height, scene.width, scene.count, scene.dtype.name):
+        if found != (scene.height, scene.width, count, scene.dtype.name):
             raise StorageError(f"{path} did not get the scene's size and type; check the creation options.")
         if not sparse:
             _check_block_offsets(dataset, path)

@@ -263,7 +263,7 @@ PLACES = {
     "finishing": ("infdehaze_cli.raster.output.OutputWriter.finish", 1),
     "making the COG": ("infdehaze_cli.raster.output.make_cog", 1),
     "verifying": ("infdehaze_cli.raster.output.verify", 1),
-    "renaming": ("infdehaze_cli.raster.output.sync_and_rename", 1),
+    "renaming": ("infdehaze_cli.raster.destination.sync_and_rename", 1),
 }
 
 

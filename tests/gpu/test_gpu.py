@@ -8,7 +8,8 @@ from infdehaze.presets import PRESETS
 
 from infdehaze_cli.engine.device import Device
 from infdehaze_cli.errors import BudgetError
-from infdehaze_cli.plan import RunConfig, make_plan
+from infdehaze_cli.plan import RunConfig
+from infdehaze_cli.planner import make_plan
 
 MiB = 1024**2
 CLOSE = 1e-4

@@ -95,7 +95,8 @@ def test_a_failure_while_finishing_leaves_nothing(
     if moment == "copy":
         monkeypatch.setattr(rasterio.shutil, "copy", fail)
     else:
-        monkeypatch.setattr(f"infdehaze_cli.raster.output.{moment}", fail)
+        room = {"verify": "output", "sync_and_rename": "destination"}[moment]
+        monkeypatch.setattr(f"infdehaze_cli.raster.{room}.{moment}", fail)
     with pytest.raises(StorageError, match="No space left"):
         restore(source, dst=folder / "clean.tif")
     assert list(folder.iterdir()) == []
@@ -141,13 +142,13 @@ def test_a_block_that_was_never_written_is_noticed(source: Path, tmp_path: Path,
     with open_quietly(path, "w", tiled=True, **profile) as dataset:
         dataset.write(np.ones((3, 256, 256), np.uint8), window=((0, 256), (0, 256)))
     with Scene.open(source) as scene, pytest.raises(StorageError, match="lacks a block"):
-        verify(path, scene, sparse=False)
+        verify(path, scene, scene.count, sparse=False)
 
 
 def test_a_file_of_another_shape_is_noticed(source: Path, make_tiff: Make) -> None:
     other = make_tiff(np.ones((3, 300, 401), np.uint8), name="other.tif")
     with Scene.open(source) as scene, pytest.raises(StorageError, match="size and type"):
-        verify(other, scene, sparse=False)
+        verify(other, scene, scene.count, sparse=False)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
@@ -234,7 +235,14 @@ def test_a_failed_run_keeps_the_file_that_it_would_have_replaced(
 
 
 def test_impossible_destinations_are_refused_in_one_line(source: Path, folder: Path) -> None:
-    impossible = [source, folder, folder / "no" / "clean.tif", "/vsimem/clean.tif", "s3://bucket/clean.tif"]
+    impossible = [
+        source,
+        folder,
+        folder / "no" / "clean.tif",
+        "/vsimem/clean.tif",
+        "https://host/clean.tif",
+        "s3://bucket",
+    ]
     with Scene.open(source) as scene:
         for dst in impossible:
             with pytest.raises(UsageError) as caught:

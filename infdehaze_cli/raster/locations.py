@@ -1,0 +1,44 @@
+"""How sources and outputs are spelled: paths, URLs and GDAL's virtual file systems; and what of them may be shown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/"}
+_WEB = ("http", "https", "ftp")
+
+#: The file systems to which a finished file can be uploaded.
+WRITABLE = (*_STORES.values(), "/vsiadls/", "/vsiswift/")
+_REMOTE = (*WRITABLE, "/vsicurl/", "/vsicurl?", "/vsicurl_streaming/", "/vsihdfs/", "/vsiwebhdfs/")
+
+# a user and a password, up to the last @ before the path; what follows a question mark, but not the punctuation
+# of the sentence around it
+_USER = re.compile(r"(?<=://)[^/\s]*@")
+_QUERY = re.compile(r"((?:\w+://|/vsi\w+)[^\s?]*)\?\S*?(?=[)'\".,;:]*(?:\s|$))")
+
+
+def gdal_name(name: str | Path) -> str:
+    """Return what GDAL calls a path or URL: ``s3://bucket/key`` becomes ``/vsis3/bucket/key``."""
+    text = str(name)
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        return text
+    if scheme.lower() in _STORES:
+        return _STORES[scheme.lower()] + rest
+    return f"/vsicurl/{scheme.lower()}://{rest}" if scheme.lower() in _WEB else text
+
+
+def is_local(name: str | Path) -> bool:
+    """Whether a name is that of a file, rather than a URL or a path of a virtual file system."""
+    return not gdal_name(name).startswith("/vsi") and "://" not in str(name)
+
+
+def is_remote(name: str | Path) -> bool:
+    """Whether reading it needs a network, as far as its name says so."""
+    return any(system in gdal_name(name) for system in _REMOTE)
+
+
+def redacted(text: str | Path) -> str:
+    """Return a name or a message in which URLs show no password and no query, which may hold a signature."""
+    return _QUERY.sub(r"\1?***", _USER.sub("***@", str(text)))
