@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +19,11 @@ from infdehaze.weights import load_model
 
 from .calibration import calibrate, estimate_seconds
 from .engine import Reporter, Silent, execute, peak_rss_bytes, resolve_device
-from .errors import StorageError
+from .errors import StorageError, UsageError
 from .host_memory import CACHE_MOST, SourceFacts
 from .plan import Plan, RunConfig
 from .planner import make_plan
-from .raster import OtherBands, OutputWriter, Scene, redacted
+from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, parse_wavelengths, redacted
 from .stac import check_item, write_item
 
 
@@ -119,6 +120,8 @@ def dehaze(
     format: Literal["cog", "gtiff"] = "cog",  # noqa: A002 - the name of the option
     profile: str | None = None,
     other_bands: OtherBands = "copy",
+    wavelengths: str | None = None,
+    haze_map: str | Path | None = None,
     stac: str | Path | None = None,
     creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
@@ -143,7 +146,12 @@ def dehaze(
     profile : str, optional
         ``cog-deflate``, ``cog-zstd``, ``cog-jpeg`` or ``gtiff``; stands above ``format``.
     other_bands : str
-        ``copy`` or ``drop`` the bands that are neither colour nor alpha.
+        ``copy`` or ``drop`` the bands that are neither colour nor alpha, or correct them by ``physics``: with the
+        optical depth of the colours, carried to their wavelengths.
+    wavelengths : str, optional
+        Of all bands, ``0.49,0.56,0.66,0.84``, in micrometres or nanometres; by default from the file.
+    haze_map : str or Path, optional
+        Also write the optical depth that was taken away, a float32 COG.
     stac : str or Path, optional
         Also write a STAC item here, next to or above ``dst``; needs the package pystac.
     creation_options : mapping, optional
@@ -188,18 +196,20 @@ def dehaze(
                     format=format,
                     profile=profile,
                     other_bands=other_bands,
+                    wavelengths=None if wavelengths is None else parse_wavelengths(wavelengths, scene.count),
                     creation_options=creation_options or {},
                     overwrite=overwrite,
                     tags=_tags(config, chosen),
                     work_dir=work,
                 ) as writer,
+                _haze_writer(scene, haze_map, dst, writer, overwrite) as map_writer,
             ):
                 measured = execute(
                     chosen,
                     model,
                     scene,
                     second,
-                    writer,
+                    map_writer or writer,
                     scratch=work,
                     budget=config.gpu_mem,
                     strength=config.strength,
@@ -207,6 +217,8 @@ def dehaze(
                 )
                 reporter.phase("finish", 1)
                 finishing = time.perf_counter()
+                if map_writer is not None:
+                    map_writer.finish()
                 writer.finish()
                 if stac is not None:
                     write_item(stac, dst)
@@ -236,6 +248,17 @@ def dehaze(
             megapixels_per_second=round(scene.width * scene.height / 1e6 / total, 3),
             resumed=False,
         )
+
+
+def _haze_writer(
+    scene: Scene, haze_map: str | Path | None, dst: str | Path, writer: OutputWriter, overwrite: bool
+) -> AbstractContextManager[HazeMapWriter | None]:
+    """Make the writer of the haze map, where one is wanted."""
+    if haze_map is None:
+        return nullcontext()
+    if Path(haze_map).absolute() == Path(dst).absolute():
+        raise UsageError(f"{dst} cannot be both the output and its haze map. Name two files.")
+    return HazeMapWriter(scene, haze_map, writer, overwrite=overwrite)
 
 
 def _limits(scene: Scene) -> tuple[float, float]:

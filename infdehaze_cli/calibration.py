@@ -39,6 +39,8 @@ class _Block:
 class _Pattern:
     """A made-up scene for trial runs, and a sink for its result."""
 
+    wants_haze = False
+
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
         self._rng = np.random.default_rng(0)
@@ -48,7 +50,7 @@ class _Pattern:
         shape = (window.height, window.width)
         return _Block(window, self._rng.random((3, *shape), dtype=np.float32), np.ones(shape, bool))
 
-    def write(self, block: _Block, restored: NDArray[np.float32]) -> None:
+    def write(self, block: _Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
         """Forget it."""
 
 

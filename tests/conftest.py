@@ -129,13 +129,16 @@ class ArrayReader:
 class ArrayWriter:
     """Puts restored windows together, each pixel once and bands from top to bottom."""
 
+    wants_haze = True
+
     def __init__(self, height, width, fail_at=None, error=None):
+        self.haze = np.full((6, height, width), np.nan, np.float32)
         self.image = np.full((3, height, width), np.nan, np.float32)
         self._fail_at, self._error = fail_at, error
         self._row = 0
         self.writes = 0
 
-    def write(self, block, restored):
+    def write(self, block, restored, haze):
         self.writes += 1
         if self.writes == self._fail_at:
             raise self._error
@@ -146,11 +149,13 @@ class ArrayWriter:
         assert np.isnan(self.image[:, *here]).all(), "a pixel is written twice"
         self._row = block.window.row
         self.image[:, *here] = restored
+        self.haze[:, *here] = haze
 
 
 @dataclass
 class Outcome:
     image: np.ndarray
+    haze: np.ndarray
     measured: object
     plan: object
 
@@ -203,7 +208,7 @@ class Engine:
             reporter=reporter or Silent(),
         )
         assert not np.isnan(writer.image).any(), "a pixel was not written"
-        return Outcome(writer.image, measured, plan)
+        return Outcome(writer.image, writer.haze, measured, plan)
 
     @torch.inference_mode()
     def plain(self, model, picture, valid=None, *, overlap=None, device="cpu"):

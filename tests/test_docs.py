@@ -15,7 +15,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROO
 NETWORK = "--weights --device --overlap"
 BUDGET = "--gpu-mem --ram --scratch --residuals --residual-dtype --codec --batch --precision"
 FROZEN = {
-    "run": f"src -o --output --out-dir {BUDGET} {NETWORK} --strength --bands --other-bands --scale-range --format "
+    "run": f"src -o --output --out-dir {BUDGET} {NETWORK} --strength --bands --other-bands --wavelengths "
+    "--haze-map --scale-range --format "
     "--profile --co --stac --overwrite --dry-run --json -q --quiet --debug",
     "plan": f"src {BUDGET} {NETWORK} --bands --json --debug",
     "demo": "-o --output --size --seed --style --gpu-mem --device --weights --json -q --quiet --debug",

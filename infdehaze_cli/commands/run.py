@@ -48,8 +48,15 @@ def run(
     strength: c.Strength = 1.0,
     bands: c.Bands = None,
     other_bands: Annotated[
-        Literal["copy", "drop"], typer.Option(help="What becomes of bands that are neither colour nor alpha.")
+        Literal["copy", "drop", "physics"],
+        typer.Option(help="What becomes of bands that are neither colour nor alpha."),
     ] = "copy",
+    wavelengths: Annotated[
+        str | None, typer.Option(metavar="L1,L2,...", help="Of all bands, for physics; from the file by default.")
+    ] = None,
+    haze_map: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the optical depth that was taken away.")
+    ] = None,
     scale_range: c.ScaleRange = None,
     file_format: Annotated[
         Literal["cog", "gtiff"] | None, typer.Option("--format", help="Format of the output; cog by default.")
@@ -86,7 +93,7 @@ def run(
         weights=weights,
         strength=strength,
     )
-    _check_places(src, dst, out_dir, stac)
+    _check_places(src, dst, out_dir, stac, haze_map)
     if profile is not None and file_format is not None:
         raise UsageError("--profile says which format an output has. Leave out --format.")
     chosen_bands, limits, co_options = c.parse_bands(bands), c.parse_range(scale_range), c.parse_creation_options(co)
@@ -102,6 +109,7 @@ def run(
         "format": file_format or "cog",
         "profile": profile,
         "other_bands": other_bands,
+        "wavelengths": wavelengths,
         "creation_options": co_options,
         "overwrite": overwrite,
     }
@@ -112,13 +120,15 @@ def run(
     assert dst is not None
     with spooled_input(src[0], work) as source, piped_output(dst, work) as target:
         with c.progress(quiet) as reporter:
-            result = api.dehaze(source, target, stac=stac, reporter=reporter, **options)
+            result = api.dehaze(source, target, stac=stac, haze_map=haze_map, reporter=reporter, **options)
         # standard output is the raster's alone when it goes through a pipe
         result = replace(result, src=result.src if src[0] != PIPE else PIPE, dst=result.dst if dst != PIPE else PIPE)
         _print_result(result, as_json=as_json, quiet=quiet, to_stderr=dst == PIPE)
 
 
-def _check_places(src: list[str], dst: str | None, out_dir: str | None, stac: Path | None) -> None:
+def _check_places(
+    src: list[str], dst: str | None, out_dir: str | None, stac: Path | None, haze_map: Path | None
+) -> None:
     """Check that sources and outputs go together."""
     if dst is not None and out_dir is not None:
         raise UsageError("An output has one place. Give --output or --out-dir, not both.")
@@ -130,6 +140,8 @@ def _check_places(src: list[str], dst: str | None, out_dir: str | None, stac: Pa
         )
     if out_dir is not None and PIPE in src:
         raise UsageError("Standard input has no name that an output could keep. Name its output with --output.")
+    if haze_map is not None and out_dir is not None:
+        raise UsageError("A haze map belongs to one output. Give one source and --output.")
     if stac is not None and (out_dir is not None or dst == PIPE):
         raise UsageError("A STAC item describes one output that has a name. Give one source and --output.")
 

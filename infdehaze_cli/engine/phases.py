@@ -217,7 +217,7 @@ def decode_phase(
     blocks = (second.read(window) for window in windows)
     metered = {"decode": False, "compose": False}
 
-    def write(item: tuple[B, NDArray[np.float32]]) -> None:
+    def write(item: tuple[B, NDArray[np.float32], NDArray[np.float32] | None]) -> None:
         writer.write(*item)
 
     with (
@@ -243,9 +243,10 @@ def decode_phase(
                     for _ in range(0, second.width, COMPOSE_COLS):
                         block = next(source)
                         with device.metered(not metered["compose"]):
-                            restored = _compose(model, device, canvas, block, strength, window_rows)
+                            haze = np.zeros((6, *block.valid.shape), np.float32) if writer.wants_haze else None
+                            restored = _compose(model, device, canvas, block, strength, window_rows, haze)
                         metered["compose"] = True
-                        sink.put((block, restored))
+                        sink.put((block, restored, haze))
                     row += COMPOSE_ROWS
                     canvas.drop_above(row)
 
@@ -274,13 +275,22 @@ def _decode_part(
 
 
 def _compose(
-    model: InfDehaze, device: Device, canvas: FieldCanvas, block: SourceBlock, strength: float, amount: Elastic
+    model: InfDehaze,
+    device: Device,
+    canvas: FieldCanvas,
+    block: SourceBlock,
+    strength: float,
+    amount: Elastic,
+    haze: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Apply the scattering model to a window of the source; a window without data comes back as it is."""
+    """Apply the scattering model to a window of the source; a window without data comes back as it is.
+
+    ``haze`` is filled with what was taken away.
+    """
     if strength == 0.0 or not block.valid.any():
         return block.values
     restored = np.empty_like(block.values)
-    amount.run(block.window.height, partial(_compose_rows, model, device, canvas, block, strength, restored))
+    amount.run(block.window.height, partial(_compose_rows, model, device, canvas, block, strength, restored, haze))
     return restored
 
 
@@ -291,6 +301,7 @@ def _compose_rows(
     block: SourceBlock,
     strength: float,
     restored: NDArray[np.float32],
+    haze: NDArray[np.float32] | None,
     part: slice,
 ) -> None:
     window = Window(block.window.row + part.start, block.window.col, part.stop - part.start, block.window.width)
@@ -299,3 +310,6 @@ def _compose_rows(
     fields = fields[:, :, top : top + window.height, left : left + window.width]
     found = scatter(device.to_device(torch.from_numpy(block.values[:, part]))[None], fields, strength)
     restored[:, part] = device.to_host([found[0]]).wait()[0].numpy()
+    if haze is not None:
+        haze[:, part] = fields[0, :6].cpu().numpy()
+        haze[:3, part] *= strength

@@ -57,8 +57,17 @@ class SceneReader(Protocol[B_co]):
 class SceneWriter(Protocol[B_contra]):
     """Takes restored windows from top to bottom."""
 
-    def write(self, block: B_contra, restored: NDArray[np.float32]) -> None:
-        """Take the restored values (3, rows, cols) of a block that was read."""
+    @property
+    def wants_haze(self) -> bool:
+        """Whether it has a use for the haze beside the restored values."""
+        ...
+
+    def write(self, block: B_contra, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
+        """Take the restored values (3, rows, cols) of a block that was read.
+
+        Where it is wanted, ``haze`` is float32 (6, rows, cols): the optical depth that was taken away from red, green
+        and blue, and the airlight of the three.
+        """
         ...
 
 

@@ -2,9 +2,21 @@
 
 from infdehaze_cli.raster.bands import OtherBands
 from infdehaze_cli.raster.locations import is_local, redacted
-from infdehaze_cli.raster.maps import MapWriter
+from infdehaze_cli.raster.maps import HazeMapWriter, MapWriter
 from infdehaze_cli.raster.output import OutputWriter
 from infdehaze_cli.raster.scaling import Limits
 from infdehaze_cli.raster.source import Block, Scene
+from infdehaze_cli.raster.wavelengths import parse_wavelengths
 
-__all__ = ["Block", "Limits", "MapWriter", "OtherBands", "OutputWriter", "Scene", "is_local", "redacted"]
+__all__ = [
+    "Block",
+    "HazeMapWriter",
+    "Limits",
+    "MapWriter",
+    "OtherBands",
+    "OutputWriter",
+    "Scene",
+    "is_local",
+    "parse_wavelengths",
+    "redacted",
+]

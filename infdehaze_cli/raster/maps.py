@@ -10,13 +10,17 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import rasterio.shutil
 from numpy.typing import NDArray
 
 from infdehaze_cli.errors import StorageError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.destination import check_destination, remove_all, sync_and_rename
-from infdehaze_cli.raster.source import Scene
+from infdehaze_cli.raster.output import OutputWriter
+from infdehaze_cli.raster.source import Block, Scene
+
+_COG = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "NUM_THREADS": "ALL_CPUS", "BIGTIFF": "IF_SAFER"}
 
 
 class MapWriter:
@@ -32,6 +36,10 @@ class MapWriter:
         One a band.
     overwrite
         Whether an existing file may be replaced.
+    nodata
+        The value of pixels without data, if any.
+    cog
+        Whether the file becomes a Cloud Optimized GeoTIFF.
 
     Raises
     ------
@@ -41,9 +49,19 @@ class MapWriter:
         If it cannot be created or written.
     """
 
-    def __init__(self, scene: Scene, dst: str | Path, descriptions: Sequence[str], *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        dst: str | Path,
+        descriptions: Sequence[str],
+        *,
+        overwrite: bool = False,
+        nodata: float | None = None,
+        cog: bool = False,
+    ) -> None:
         self._dst = check_destination(scene.path, dst, overwrite=overwrite)
         self._partial = self._dst.with_name(f".{self._dst.stem}.{secrets.token_hex(4)}.tmp.tif")
+        self._cog = self._dst.with_name(f".{self._dst.stem}.{secrets.token_hex(4)}.cog.tmp.tif") if cog else None
         place = {key: value for key, value in scene.metadata.creation().items() if key in ("crs", "transform")}
         self._dataset: Any = None
         try:
@@ -55,6 +73,7 @@ class MapWriter:
                 width=scene.width,
                 count=len(descriptions),
                 dtype="float32",
+                nodata=nodata,
                 tiled=True,
                 blockxsize=512,
                 blockysize=512,
@@ -84,11 +103,16 @@ class MapWriter:
         """Complete the file and give it its name."""
         try:
             self._dataset.close()
-            with open_quietly(self._partial) as written:
+            whole = self._partial
+            if self._cog is not None:
+                whole = self._cog
+                rasterio.shutil.copy(str(self._partial), str(whole), driver="COG", **_COG)
+                remove_all(self._partial)
+            with open_quietly(whole) as written:
                 # GDAL does not always say when a disk was full
                 for _, window in written.block_windows():
                     written.read(window=window)
-            sync_and_rename(self._partial, self._dst)
+            sync_and_rename(whole, self._dst)
         except GDAL_ERRORS as error:
             self.close()
             raise self._failed(error) from error
@@ -103,6 +127,8 @@ class MapWriter:
             with suppress(*GDAL_ERRORS):
                 self._dataset.close()
         remove_all(self._partial)
+        if self._cog is not None:
+            remove_all(self._cog)
 
     def __enter__(self) -> MapWriter:
         return self
@@ -111,3 +137,52 @@ class MapWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class HazeMapWriter:
+    """Hands windows on to the output's writer, and writes the optical depth that was taken away as a float32 COG.
+
+    Parameters
+    ----------
+    scene
+        The open source.
+    dst
+        The map: one band a colour, NaN where there is no data.
+    output
+        The writer of the restored scene.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    UsageError, StorageError
+        As :class:`MapWriter`.
+    """
+
+    wants_haze = True
+
+    def __init__(self, scene: Scene, dst: str | Path, output: OutputWriter, *, overwrite: bool = False) -> None:
+        colours = ("grey",) if len(scene.colour_bands) == 1 else ("red", "green", "blue")
+        names = [f"optical depth, {colour}" for colour in colours]
+        self._map = MapWriter(scene, dst, names, overwrite=overwrite, nodata=float("nan"), cog=True)
+        self._output, self._bands = output, len(names)
+
+    def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
+        """Write a window of both."""
+        if haze is None:
+            raise ValueError("a haze map needs the haze of the window")
+        self._output.write(block, restored, haze)
+        depth = haze[:3] if self._bands == 3 else haze[:3].mean(0, keepdims=True)
+        self._map.write(block.window, np.where(block.valid, depth, np.float32("nan")))
+
+    def finish(self) -> Path:
+        """Complete the map and give it its name."""
+        return self._map.finish()
+
+    def __enter__(self) -> HazeMapWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._map.close()

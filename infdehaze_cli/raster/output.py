@@ -132,6 +132,11 @@ class OutputWriter:
             self._remove()
             raise
 
+    @property
+    def wants_haze(self) -> bool:
+        """Whether bands that are no colour are to be corrected too."""
+        return self._others is not None
+
     def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
         """Write one window.
 

@@ -221,6 +221,22 @@ def test_a_scene_without_data_comes_back_as_it_is(engine, model, hazy):
     assert (outcome.image == 0).all()
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_the_haze_that_is_told_explains_the_change(engine, make_model, hazy, valid, strength):
+    model = make_model(block_tokens=4)
+    outcome = engine.run(model, hazy, valid, strength=strength)
+    with torch.inference_mode():
+        fields = model(
+            torch.from_numpy(np.where(valid, hazy, np.float32(0)))[None], valid_BHW=torch.from_numpy(valid)[None]
+        )
+    depth, airlight = outcome.haze[:3], outcome.haze[3:]
+    expected = fields.fields_B9HW[0].numpy()
+    assert gap(depth[:, valid], strength * expected[:3][:, valid]) < CLOSE
+    assert gap(airlight[:, valid], expected[3:6][:, valid]) < CLOSE
+    explained = hazy + np.expm1(depth) * (hazy - airlight) + strength * expected[6:]
+    assert gap(explained[:, valid], outcome.image[:, valid]) < CLOSE
+
+
 def test_strength_0_changes_nothing_and_half_goes_half_way(engine, model, hazy):
     none, half, whole = (engine.run(model, hazy, strength=strength).image for strength in (0.0, 0.5, 1.0))
     assert np.array_equal(none, hazy)
