@@ -47,7 +47,8 @@ def stream_bottleneck(
         return
     for layer in bottleneck.layers:
         assert isinstance(layer, BottleneckLayer)
-        _attend(layer, latent_HWC, token_N, device, chunk_tokens)
+        if layer.attention is not None:
+            _attend(layer, latent_HWC, token_N, device, chunk_tokens)
         _mix(layer, latent_HWC, occupied_HW, device, chunk_tokens)
         on_layer()
 
@@ -65,7 +66,9 @@ def _attend(
     chunk_tokens: int,
 ) -> None:
     """Add IBSSA: project chunks of rows, sort on the host, attend groups of blocks, add the projected result."""
-    attention, flat_TC = layer.attention, latent_HWC.view(-1, latent_HWC.shape[-1])
+    attention, norm, flat_TC = layer.attention, layer.norm1, latent_HWC.view(-1, latent_HWC.shape[-1])
+    assert attention is not None
+    assert norm is not None
     N, h, D = len(token_N), attention.heads, flat_TC.shape[1] // attention.heads
     exact = len(block_bounds(N, attention.block)) == 1
     q_hND, k_hND, v_hND = (torch.empty(h, N, D) for _ in range(3))
@@ -73,7 +76,7 @@ def _attend(
     for part in _chunks(N, chunk_tokens):
         with device.metered(part.start == 0), device.autocast():
             x_1nC = device.to_device(flat_TC[token_N[part]][None])
-            q, k, v = attention.project(layer.norm1(x_1nC))
+            q, k, v = attention.project(norm(x_1nC))
             for store, value in ((q_hND, q), (k_hND, k), (v_hND, v)):
                 store[:, part] = value[0].float().cpu()
             if not exact:
