@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from infdehaze.network import InfDehaze
 from infdehaze.weights import save_weights
+from rasterio.errors import RasterioError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from infdehaze_cli.errors import StorageError
@@ -159,7 +161,9 @@ class Trainer:
         if self.world.first:
             facts = {"steps": self.step, "seconds": round(self.elapsed), "processes": self.world.size}
             card = {"recipe": self.config.recipe(), **facts, **(extra or {})}
-            save_weights(self.config.out / "weights.safetensors", self.average(), card)
+            partial = self.config.out / "weights.partial"
+            save_weights(partial, self.average(), card)
+            partial.replace(self.config.out / "weights.safetensors")
         # who goes on before the files are there would not find them
         self.world.wait()
 
@@ -206,7 +210,7 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
     CheckpointError
         When the weights to begin with, or the run to go on with, cannot be used.
     StorageError
-        When the folder of the run cannot be made, or the processes do not share it.
+        When the folder of the run cannot be made or written, or the processes do not share it.
     """
     with join_world(config.device) as world:
         note = on_note if world.first else (lambda line: None)
@@ -243,11 +247,16 @@ def _run(
     curve = Curve(config.out / "curve.csv", trainer.step) if first else None
 
     def save() -> None:
-        trainer.save()
-        if curve is not None:
-            trainer.draw_samples(data)
-            if line := curve.draw():
-                note(line)
+        try:
+            trainer.save()
+            if curve is not None:
+                trainer.draw_samples(data)
+                if line := curve.draw():
+                    note(line)
+        except (OSError, RasterioError, SafetensorError) as error:
+            raise StorageError(
+                f"The run cannot be written to {config.out} ({error}). Make room there and run the same command again."
+            ) from error
 
     saved = trainer.elapsed
     while trainer.progress < 1.0:

@@ -14,7 +14,7 @@ from infdehaze.weights import load_model, read_info
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from infdehaze_cli.errors import CheckpointError, InputError, UsageError
+from infdehaze_cli.errors import CheckpointError, InputError, StorageError, UsageError
 from infdehaze_cli.training.config import TrainConfig, parse_crops
 from infdehaze_cli.training.datasets import open_data
 from infdehaze_cli.training.loop import Trainer, train
@@ -371,6 +371,17 @@ def test_test_samples_are_written_down(config, tmp_path, write_picture):
     held_out = (config.out / "held-out.txt").read_text().split()
     assert held_out == list(open_data(config.data, refuse).held_out)
     assert len(held_out) == 2
+
+
+def test_a_run_that_cannot_be_written_says_so_and_can_be_gone_on_with(config):
+    config.out.mkdir()
+    (config.out / "samples").write_text("in the way of the folder")
+    with pytest.raises(StorageError, match="cannot be written to") as caught:
+        train(config, ignore, refuse)
+    assert caught.value.exit_code == 5
+    (config.out / "samples").unlink()
+    train(config, ignore, refuse)
+    assert [p.name for p in (config.out / "samples").iterdir()] == ["step-000006.png"]
 
 
 def test_nonsense_is_refused(config):
