@@ -14,7 +14,7 @@ from torch import Tensor
 
 from infdehaze_cli.errors import InputError
 
-from .data import IN_MEMORY, TRIES, Batch, Picture, Skips, open_pictures, pictures_below, turn
+from .data import IN_MEMORY, TRIES, Batch, Once, Picture, open_pictures, pictures_below, turn
 from .haze import HazeField, add_noise, draw_training_styles
 from .jpeg import compress_some
 
@@ -60,7 +60,7 @@ class ClearFolder:
         """
         if not root.is_dir():
             raise InputError(f"There is no folder {root}. Name a folder with clear pictures.")
-        skips = Skips(on_skip)
+        skips = Once(on_skip)
         sources: dict[str, list[Picture]] = {}
         for path, picture in open_pictures(pictures_below(root), skips, limit).items():
             sources.setdefault(path.parent.relative_to(root).as_posix(), []).append(picture)

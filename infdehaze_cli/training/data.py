@@ -111,18 +111,18 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return PictureFile.open(path)[:, :, :]
 
 
-class Skips:
-    """Names each picture that is left out once."""
+class Once:
+    """Says each line once, such as the name of a picture that is left out."""
 
-    def __init__(self, on_skip: Callable[[str], None]) -> None:
-        self._on_skip = on_skip
-        self._named: set[str] = set()
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: set[str] = set()
 
     def __call__(self, line: str) -> None:
-        """Name a picture."""
-        if line not in self._named:
-            self._named.add(line)
-            self._on_skip(line)
+        """Say a line, unless it was said before."""
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
 
 
 def open_pictures(paths: Iterable[Path], on_skip: Callable[[str], None], limit: int) -> dict[Path, Picture]:

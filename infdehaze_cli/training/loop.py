@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from infdehaze_cli.errors import StorageError
 
 from .config import TrainConfig, TrainEvent
-from .data import Batch, TrainingData
+from .data import Batch, Once, TrainingData
 from .datasets import open_data
 from .losses import training_loss
 from .network import make_network
@@ -213,7 +213,7 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
         When the folder of the run cannot be made or written, or the processes do not share it.
     """
     with join_world(config.device) as world:
-        note = on_note if world.first else (lambda line: None)
+        note = Once(on_note if world.first else lambda line: None)
         # first what is quick to refuse
         trainer = Trainer.start(config, world)
         data = open_data(
@@ -247,6 +247,7 @@ def _run(
     curve = Curve(config.out / "curve.csv", trainer.step) if first else None
 
     def save() -> None:
+        started = time.perf_counter()
         try:
             trainer.save()
             if curve is not None:
@@ -257,6 +258,8 @@ def _run(
             raise StorageError(
                 f"The run cannot be written to {config.out} ({error}). Make room there and run the same command again."
             ) from error
+        # the time limit is for all of it
+        trainer.elapsed += trainer.world.mean([time.perf_counter() - started])[0]
 
     saved = trainer.elapsed
     while trainer.progress < 1.0:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from infdehaze_cli.errors import InputError
 
-from .data import IN_MEMORY, TRIES, Batch, Picture, Skips, open_pictures, turn
+from .data import IN_MEMORY, TRIES, Batch, Once, Picture, open_pictures, turn
 from .layouts import LAYOUTS, Pair, find_pairs, split
 
 
@@ -47,7 +47,7 @@ class PairedFolder:
         InputError
             When a folder is missing, pictures do not make pairs or differ in size, or no pair can be read.
         """
-        skips = Skips(on_skip)
+        skips = Once(on_skip)
         chosen, held_out = split(find_pairs(root, layout), LAYOUTS[layout].held_out)
         paths = [path for pair in chosen for path in (pair.clear, *pair.hazy)]
         pictures = open_pictures(paths, skips, limit)
