@@ -7,7 +7,18 @@ import typer
 
 from infdehaze_cli.app import app
 
-COMMANDS = [["run"], ["plan"], ["demo"], ["models"], ["doctor"], ["synth"], ["eval"], ["train"], ["bench"]]
+COMMANDS = [
+    ["run"],
+    ["plan"],
+    ["demo"],
+    ["models"],
+    ["doctor"],
+    ["synth"],
+    ["eval"],
+    ["train"],
+    ["finetune"],
+    ["bench"],
+]
 COMMANDS += [["bench", "quality"], ["bench", "speed"]]
 
 
