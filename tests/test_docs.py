@@ -14,6 +14,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROO
 
 NETWORK = "--weights --device --overlap"
 BUDGET = "--gpu-mem --ram --scratch --residuals --residual-dtype --codec --batch --precision"
+TRAINING = (
+    "-o --output --preset --set --from --dataset --loss --crops --precision --steps --time-limit --checkpoint-every "
+    "--lr --seed --device -q --quiet --debug"
+)
 FROZEN = {
     "run": f"src -o --output --out-dir {BUDGET} {NETWORK} --strength --bands --other-bands --wavelengths "
     "--haze-map --scale-range --format "
@@ -25,7 +29,8 @@ FROZEN = {
     "synth": "src -o --output --style --seed --transmission --bands --scale-range --format --overwrite -q --quiet "
     "--debug",
     "eval": "result reference --hazy --peak --bands --tile --overlap --json --debug",
-    "train": "data -o --output --preset --steps --time-limit --lr --seed --device -q --quiet --debug",
+    "train": f"data {TRAINING}",
+    "finetune": f"data {TRAINING} --all",
     "bench": "",
     "bench memory": "--sizes --max --weights --residuals --baselines --limit --ablation --gpu-mem --ram --scratch "
     "--batch --device --plot --overwrite --json -q --quiet --debug",

@@ -1,4 +1,4 @@
-"""``infdehaze train``: weights from clear pictures."""
+"""``infdehaze train``: weights from pictures; and what it shares with ``infdehaze finetune``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,35 @@ import typer
 
 from infdehaze_cli import console as c
 from infdehaze_cli.errors import UsageError
-from infdehaze_cli.training.loop import TrainConfig, TrainEvent
+from infdehaze_cli.training.config import CROPS, TrainConfig, TrainEvent, parse_crops
 from infdehaze_cli.training.loop import train as run_training
+from infdehaze_cli.training.world import leads
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+
+Data = Annotated[Path, typer.Argument(help="Folder of clear pictures, or of pairs; see docs/training.md.")]
+Folder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the run; resumed if it exists.")]
+Dataset = Annotated[
+    Literal["auto", "clear", "pairs", "8kdehaze", "4kid", "o-haze"],
+    typer.Option(help="Layout of the folder; auto tells by the names in it."),
+]
+PresetName = Annotated[
+    Literal["lite", "fast", "base"] | None, typer.Option(help="Which network; that of --from, or lite.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the preset, e.g. widths=32,48,64,96 or sfca=false."),
+]
+Loss = Annotated[Literal["l1", "l1+frequency", "l1+ssim"], typer.Option(help="What is added to L1.")]
+Crops = Annotated[
+    str | None, typer.Option(metavar="SIDE:BATCH[:SHARE],...", help="Crops in pixels, e.g. 256:8:0.7,480:2:0.3.")
+]
+Precision = Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the forward and backward pass.")]
+Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps at most.")]
+TimeLimit = Annotated[str | None, typer.Option(metavar="TIME", help="Time at most, e.g. 25m or 2h.")]
+Checkpoints = Annotated[str, typer.Option(metavar="TIME", help="Time between checkpoints.")]
+Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Seed = Annotated[int, typer.Option(help="Of weights, crops and haze.")]
 
 
 def parse_duration(text: str) -> float:
@@ -35,32 +60,51 @@ def parse_duration(text: str) -> float:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of clear pictures; subfolders are sources.")],
-    folder: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the run; resumed if it exists.")
-    ],
-    preset: Annotated[Literal["lite", "fast", "base"], typer.Option(help="Which network.")] = "lite",
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps at most.")] = 100_000,
-    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="Time at most, e.g. 25m or 2h.")] = None,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Of weights, crops and haze.")] = 0,
+    data: Data,
+    folder: Folder,
+    preset: PresetName = None,
+    changes: Changes = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="WEIGHTS", help="Weights to begin with; fresh ones without it.")
+    ] = None,
+    dataset: Dataset = "auto",
+    loss: Loss = "l1",
+    crops: Crops = None,
+    precision: Precision = "fp32",
+    steps: Steps = 100_000,
+    time_limit: TimeLimit = None,
+    checkpoint_every: Checkpoints = "5m",
+    lr: Rate = 1e-3,
+    seed: Seed = 0,
     device: c.DeviceName = "auto",
     quiet: c.Quiet = False,
     debug: c.Debug = False,
 ) -> None:
-    """Train weights on clear pictures with synthetic haze; a run that was stopped goes on exactly."""
+    """Train weights on clear pictures with synthetic haze, or on pairs; a run that was stopped goes on exactly."""
     from infdehaze_cli.engine import resolve_device
 
     config = TrainConfig(
         data=data,
         out=folder,
+        dataset=dataset,
         preset=preset,
+        overrides=tuple(changes or ()),
+        start=start,
         steps=steps,
         time_limit=None if time_limit is None else parse_duration(time_limit),
+        checkpoint_every=parse_duration(checkpoint_every),
         lr=lr,
+        loss=loss,
+        precision=precision,
         seed=seed,
         device=str(resolve_device(device)),
+        crops=CROPS if crops is None else parse_crops(crops),
     )
+    run_and_report(config, quiet)
+
+
+def run_and_report(config: TrainConfig, quiet: bool) -> None:
+    """Train, with a line of progress every ten seconds; of several processes the first one prints."""
     shown = time.monotonic() - 10
 
     def report(event: TrainEvent) -> None:
@@ -75,5 +119,6 @@ def train(
             markup=False,
         )
 
-    path = run_training(config, report, lambda line: c.err.print(f"skipped: {line}", markup=False))
-    c.out.print(f"weights: {path}", markup=False)
+    path = run_training(config, report, lambda line: c.err.print(line, markup=False))
+    if leads():
+        c.out.print(f"weights: {path}", markup=False)

@@ -93,10 +93,14 @@ def stream_bottleneck(
         assert isinstance(layer, BottleneckLayer)
         side = layer.moe.window
         rows = max(1, chunk_tokens // latent_HWC.shape[1] // side)
-        amounts = amounts or Amounts.of(chunk_tokens, layer.attention.block, rows, note)
-        result_hND = _attend(layer, latent_HWC, token_N, workspace, device, chunk_tokens, amounts)
+        block = 1 if layer.attention is None else layer.attention.block
+        amounts = amounts or Amounts.of(chunk_tokens, block, rows, note)
+        result_hND = None
+        if layer.attention is not None:
+            result_hND = _attend(layer, layer.attention, latent_HWC, token_N, workspace, device, chunk_tokens, amounts)
         _mix(layer, latent_HWC, occupied_HW, result_hND, device, rows * side, chunk_tokens, amounts)
-        result_hND.close()
+        if result_hND is not None:
+            result_hND.close()
         on_layer()
 
 
@@ -114,6 +118,7 @@ def _chunks(total: int, size: int) -> Iterator[slice]:
 
 def _attend(
     layer: BottleneckLayer,
+    attention: IBSSA,
     latent_HWC: SceneArray,
     token_N: Tensor,
     workspace: Workspace,
@@ -122,14 +127,17 @@ def _attend(
     amounts: Amounts,
 ) -> SceneArray:
     """Return IBSSA's result before its last projection: project chunks, sort on the host, attend groups of blocks."""
-    attention, C = layer.attention, latent_HWC.shape[2]
-    N, h = len(token_N), attention.heads
+    C, N, h = latent_HWC.shape[2], len(token_N), attention.heads
     stores = [workspace.heads(name, h, N, C // h, chunk_tokens) for name in ("queries", "keys", "values")]
     # 2 bytes a token and head, in host memory (design, section 3.1)
     codes = [torch.zeros(h, N, dtype=torch.int16) for _ in range(2)]
     blocks = len(block_bounds(N, attention.block))
     # one block is exact attention: its order does not matter, and stays
-    _project(layer, latent_HWC, token_N, stores, codes if blocks > 1 else [], device, chunk_tokens, amounts.tokens)
+    codes_wanted = codes if blocks > 1 else []
+    for chunk in _even_chunks(N, chunk_tokens):
+        x_nC = _gather(latent_HWC, token_N[chunk], chunk_tokens)
+        work = partial(_project_tokens, layer, attention, x_nC, chunk.start, stores, codes_wanted, device)
+        amounts.tokens.run(len(x_nC), work)
 
     queries, keys, values = stores
     for heads in _chunks(h, workspace.group(h)):
@@ -161,24 +169,9 @@ def _attend_blocks(
     qkv_gND[0].scatter_(1, order_gN1[0][:, own].expand(g, -1, D), found_gnD)
 
 
-def _project(
-    layer: BottleneckLayer,
-    latent_HWC: SceneArray,
-    token_N: Tensor,
-    stores: list[SceneArray],
-    codes: list[Tensor],
-    device: Device,
-    chunk_tokens: int,
-    amount: Elastic,
-) -> None:
-    """Fill the stores with queries, keys and values, and the codes of the first two."""
-    for chunk in _even_chunks(len(token_N), chunk_tokens):
-        x_nC = _gather(latent_HWC, token_N[chunk], chunk_tokens)
-        amount.run(len(x_nC), partial(_project_tokens, layer, x_nC, chunk.start, stores, codes, device))
-
-
 def _project_tokens(
     layer: BottleneckLayer,
+    attention: IBSSA,
     x_nC: Tensor,
     start: int,
     stores: list[SceneArray],
@@ -186,8 +179,9 @@ def _project_tokens(
     device: Device,
     part: slice,
 ) -> None:
-    """Project a part of a chunk whose first token is number ``start``."""
-    attention, place = layer.attention, slice(start + part.start, start + part.stop)
+    """Fill the stores with queries, keys, values and the codes, from a chunk whose first token is number ``start``."""
+    assert layer.norm1 is not None
+    place = slice(start + part.start, start + part.stop)
     with device.metered(place.start == 0), device.autocast():
         qkv = attention.project(layer.norm1(device.to_device(x_nC[part][None])))
         hashed = [attention.codes(x)[0].cpu() for x in qkv[: len(codes)]]
@@ -228,25 +222,27 @@ def _attended_bands(
     layer: BottleneckLayer,
     latent_HWC: SceneArray,
     occupied_HW: Tensor,
-    result_hND: SceneArray,
+    result_hND: SceneArray | None,
     device: Device,
     rows: int,
     amount: Elastic,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield bands of rows from top to bottom, with the projected result of the attention added."""
+    """Yield bands of rows from top to bottom, with the projected result of the attention, if any, added."""
     H, _, C = latent_HWC.shape
     done = 0
     for band in _chunks(H, rows):
         x_HWC = latent_HWC.read(band).clone()
         flat_TC, token_n = x_HWC.view(-1, C), occupied_HW[band].flatten().nonzero()[:, 0]
 
-        amount.run(len(token_n), partial(_add_result, layer, flat_TC, token_n, done, result_hND, device))
+        if result_hND is not None and layer.attention is not None:
+            work = partial(_add_result, layer.attention, flat_TC, token_n, done, result_hND, device)
+            amount.run(len(token_n), work)
         done += len(token_n)
         yield band, x_HWC
 
 
 def _add_result(
-    layer: BottleneckLayer,
+    attention: IBSSA,
     flat_TC: Tensor,
     token_n: Tensor,
     done: int,
@@ -257,7 +253,7 @@ def _add_result(
     """Add the last projection of the attention's result to a part of a band's tokens, of which ``done`` lie above."""
     found_hnD = result_hND.read((slice(0, result_hND.shape[0]), slice(done + part.start, done + part.stop)))
     with device.autocast():
-        y_nC = layer.attention.proj(device.to_device(found_hnD.transpose(0, 1).flatten(1)))
+        y_nC = attention.proj(device.to_device(found_hnD.transpose(0, 1).flatten(1)))
     flat_TC.index_add_(0, token_n[part], y_nC.float().cpu())
 
 
@@ -265,7 +261,7 @@ def _mix(
     layer: BottleneckLayer,
     latent_HWC: SceneArray,
     occupied_HW: Tensor,
-    result_hND: SceneArray,
+    result_hND: SceneArray | None,
     device: Device,
     rows: int,
     chunk_tokens: int,

@@ -13,14 +13,16 @@ from .lmmoe import LMMoE
 
 
 class BottleneckLayer(nn.Module):
-    """``x + IBSSA(norm(x))``, then ``x + LMMoE(norm(x))``."""
+    """``x + IBSSA(norm(x))``, unless ``attention`` is None, then ``x + LMMoE(norm(x))``."""
 
-    def __init__(self, dim: int, heads: int, block: int, bits: int, neighbours: bool, expansion: int) -> None:
+    def __init__(
+        self, dim: int, heads: int, block: int, bits: int, neighbours: bool, expansion: int, attention: bool, moe: bool
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = IBSSA(dim, heads, block, bits, neighbours)
+        self.norm1 = nn.LayerNorm(dim) if attention else None
+        self.attention = IBSSA(dim, heads, block, bits, neighbours) if attention else None
         self.norm2 = nn.LayerNorm(dim)
-        self.moe = LMMoE(dim, expansion)
+        self.moe = LMMoE(dim, expansion, routed=moe)
 
 
 class Bottleneck(nn.Module):
@@ -34,14 +36,26 @@ class Bottleneck(nn.Module):
         See :class:`~infdehaze.ibssa.IBSSA`.
     expansion : int
         See :class:`~infdehaze.lmmoe.LMMoE`.
+    attention, moe : bool
+        What to leave out, for comparison.
     """
 
     def __init__(
-        self, dim: int, heads: int, depth: int, block: int, bits: int, neighbours: bool, expansion: int
+        self,
+        dim: int,
+        heads: int,
+        depth: int,
+        block: int,
+        bits: int,
+        neighbours: bool,
+        expansion: int,
+        *,
+        attention: bool = True,
+        moe: bool = True,
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            BottleneckLayer(dim, heads, block, bits, neighbours, expansion) for _ in range(depth)
+            BottleneckLayer(dim, heads, block, bits, neighbours, expansion, attention, moe) for _ in range(depth)
         )
 
     def forward(self, x_BhwC: Tensor, valid_Bhw: Tensor | None = None) -> Tensor:
@@ -69,7 +83,8 @@ class Bottleneck(nn.Module):
             x_BhwC = x_BhwC * valid_Bhw[..., None]
         for layer in self.layers:
             assert isinstance(layer, BottleneckLayer)
-            x_BhwC = x_BhwC + _attend(layer, x_BhwC, valid_Bhw)
+            if layer.attention is not None:
+                x_BhwC = x_BhwC + _attend(layer, x_BhwC, valid_Bhw)
             normed = layer.norm2(x_BhwC)
             if valid_Bhw is not None:
                 normed = normed * valid_Bhw[..., None]
@@ -84,6 +99,8 @@ class Bottleneck(nn.Module):
 
 def _attend(layer: BottleneckLayer, x_BhwC: Tensor, valid_Bhw: Tensor | None) -> Tensor:
     """Attend over the tokens of each scene, leaving out those without data."""
+    assert layer.attention is not None
+    assert layer.norm1 is not None
     normed = layer.norm1(x_BhwC)
     if valid_Bhw is None:
         y: Tensor = layer.attention(normed.flatten(1, 2))

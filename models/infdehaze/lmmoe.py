@@ -65,21 +65,26 @@ class LMMoE(nn.Module):
         Widening inside an expert (4 in the paper).
     window : int
         Side of the windows in which inference leaves out experts that no location there chose.
+    routed : bool
+        False leaves the experts and their gate out: the shared expert works alone, at full weight.
 
     Notes
     -----
     The gate is a 1x1 convolution and a softmax; the two chosen weights are scaled to add up to 1 (decided here).
     """
 
-    def __init__(self, dim: int, expansion: int = 4, window: int = 8) -> None:
+    def __init__(self, dim: int, expansion: int = 4, window: int = 8, routed: bool = True) -> None:
         super().__init__()
         self.window = window
-        self.gate = nn.Linear(dim, len(KERNELS))
-        self.experts = nn.ModuleList(Expert(dim, kernel, expansion) for kernel in KERNELS)
+        self.gate = nn.Linear(dim, len(KERNELS)) if routed else None
+        self.experts = nn.ModuleList(Expert(dim, kernel, expansion) for kernel in (KERNELS if routed else ()))
+        self.shared_weight = SHARED_WEIGHT if routed else 1.0
         self.shared = Expert(dim, 3, expansion)
 
     def route(self, x_BhwC: Tensor) -> Routing:
         """Choose the top two experts of each location."""
+        if self.gate is None:
+            return Routing(x_BhwC.new_zeros(*x_BhwC.shape[:-1], 0), x_BhwC.new_zeros((), dtype=torch.float32))
         share_BhwX = self.gate(x_BhwC).float().softmax(-1)
         top, chosen = share_BhwX.topk(TOP_K, dim=-1)
         weight = torch.zeros_like(share_BhwX).scatter(-1, chosen, top / top.sum(-1, keepdim=True))
@@ -94,7 +99,7 @@ class LMMoE(nn.Module):
     def dense(self, x_BhwC: Tensor) -> tuple[Tensor, Tensor]:
         """Compute every expert everywhere; return the output and the load-balancing loss."""
         routing = self.route(x_BhwC)
-        y_BhwC = SHARED_WEIGHT * self.shared(x_BhwC)
+        y_BhwC = self.shared_weight * self.shared(x_BhwC)
         for expert, weight_Bhw in zip(self.experts, routing.weight_BhwX.unbind(-1), strict=True):
             y_BhwC = y_BhwC + weight_Bhw[..., None] * expert(x_BhwC)
         return y_BhwC, routing.balance
@@ -124,7 +129,7 @@ class LMMoE(nn.Module):
         B, h, w, _ = inner_BhwC.shape
         side = self.window
         weight_BhwX = self.route(inner_BhwC).weight_BhwX
-        shared_Bhw1 = torch.full_like(weight_BhwX[..., :1], SHARED_WEIGHT)
+        shared_Bhw1 = torch.full((B, h, w, 1), self.shared_weight, dtype=weight_BhwX.dtype, device=x_BhwC.device)
         weight_BhwX = F.pad(torch.cat([weight_BhwX, shared_Bhw1], -1), (0, 0, 0, -w % side, 0, -h % side))
         used_BXIJ = F.max_pool2d(weight_BhwX.permute(0, 3, 1, 2).float(), side) > 0
         padded = F.pad(x_BhwC, (0, 0, HALO - left, HALO - right + -w % side, HALO - above, HALO - below + -h % side))

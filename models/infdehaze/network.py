@@ -63,6 +63,8 @@ class InfDehaze(nn.Module):
             preset.hash_bits,
             preset.neighbours,
             preset.expert_expansion,
+            attention=preset.attention,
+            moe=preset.moe,
         )
         self.decoder = Decoder(preset)
         self.apply(_initialise)

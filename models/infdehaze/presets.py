@@ -39,6 +39,10 @@ class Preset:
     """Tokens of an attention block in the bottleneck."""
     hash_bits: int = 8
     neighbours: bool = False
+    attention: bool = True
+    """Whether the bottleneck has IBSSA; without it, it sees what its convolutions reach and no more."""
+    moe: bool = True
+    """Whether the bottleneck chooses among experts; without, its shared expert works alone."""
     expert_expansion: int = 4
     field_stride: int = 2
     """Pixels between predicted values of optical depth, airlight and residual; they are enlarged bilinearly."""

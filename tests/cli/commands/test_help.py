@@ -7,8 +7,19 @@ import typer
 
 from infdehaze_cli.app import app
 
-COMMANDS = [["run"], ["plan"], ["demo"], ["models"], ["doctor"], ["synth"], ["eval"], ["train"], ["bench"]]
-COMMANDS += [["bench", "quality"], ["bench", "speed"]]
+COMMANDS = [
+    ["run"],
+    ["plan"],
+    ["demo"],
+    ["models"],
+    ["doctor"],
+    ["synth"],
+    ["eval"],
+    ["train"],
+    ["finetune"],
+    ["bench"],
+]
+COMMANDS += [["bench", "memory"], ["bench", "quality"], ["bench", "speed"]]
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])

@@ -1,14 +1,11 @@
 """`infdehaze train`: a few steps on a few pictures."""
 
-from functools import partial
-
 import pytest
 from infdehaze.presets import PRESETS
 from infdehaze.weights import read_info
 
 from infdehaze_cli.commands import train
 from infdehaze_cli.errors import UsageError
-from infdehaze_cli.training.loop import TrainConfig
 
 
 @pytest.fixture
@@ -25,7 +22,7 @@ def data(make_raster, tmp_path):
 def small(monkeypatch, tiny):
     """Train the tiny preset on small crops under the name of `lite`."""
     monkeypatch.setitem(PRESETS, "lite", tiny)
-    monkeypatch.setattr(train, "TrainConfig", partial(TrainConfig, crops=((64, 2, 1.0),)))
+    monkeypatch.setattr(train, "CROPS", ((64, 2, 1.0),))
 
 
 def test_steps_make_weights_that_run_uses(cli, data, make_raster, tmp_path):
@@ -68,7 +65,23 @@ def test_a_missing_or_empty_folder_is_3(cli, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [["--steps", "0"], ["--time-limit", "soon"], ["--preset", "huge"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--steps", "0"],
+        ["--time-limit", "soon"],
+        ["--checkpoint-every", "0"],
+        ["--preset", "huge"],
+        ["--set", "colour=blue"],
+        ["--set", "widths=50"],
+        ["--crops", "64"],
+        ["--crops", "8:1"],
+        ["--loss", "l2"],
+        ["--precision", "fp8"],
+        ["--dataset", "reside"],
+        ["--lr", "nan"],
+    ],
+)
 def test_wrong_usage_is_2(cli, data, tmp_path, options):
     ended = cli("train", data, "-o", tmp_path / "out", *options)
 
@@ -85,3 +98,36 @@ def test_durations_are_written_as_people_write_them(text, seconds):
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(UsageError, match="no duration"):
         train.parse_duration(text)
+
+
+def test_the_preset_the_loss_and_the_crops_can_be_chosen(cli, data, tmp_path):
+    words = [
+        "--set",
+        "sfca=false",
+        "--set",
+        "name=plain",
+        "--loss",
+        "l1+ssim",
+        "--crops",
+        "64:1",
+        "--precision",
+        "bf16",
+    ]
+
+    trained = cli("train", data, "-o", tmp_path / "out", "--steps", "2", *words)
+
+    assert trained.code == 0
+    info = read_info(tmp_path / "out" / "weights.safetensors")
+    assert (info.preset.name, info.preset.sfca) == ("plain", (False,) * 4)
+    recipe = info.card["recipe"]
+    assert (recipe["loss"], recipe["crops"], recipe["precision"]) == ("l1+ssim", [[64, 1, 1.0]], "bf16")
+
+
+def test_training_can_begin_with_weights(cli, data, tmp_path, tiny_checkpoint):
+    trained = cli("train", data, "-o", tmp_path / "out", "--steps", "1", "--from", tiny_checkpoint)
+
+    assert trained.code == 0
+    info = read_info(tmp_path / "out" / "weights.safetensors")
+    assert info.preset == read_info(tiny_checkpoint).preset
+    # where the weights lay is nobody's business
+    assert info.card["recipe"]["start"] == tiny_checkpoint.name

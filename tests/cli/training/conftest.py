@@ -57,3 +57,14 @@ def pictures(tmp_path_factory):
             fine = np.kron(coarse, np.ones((1, 12, 12))) + rng.normal(0, 8, (3, 120, 144))
             write_picture(root / source / f"{index}.tif", fine.clip(0, 255).astype(np.uint8))
     return root
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """Make a folder of three pairs under an even veil."""
+    root, rng = tmp_path_factory.mktemp("paired"), np.random.default_rng(1)
+    for index in range(3):
+        clear = np.kron(rng.integers(20, 160, (3, 10, 12)), np.ones((1, 12, 12)))
+        for folder, picture in (("clear", clear), ("hazy", 0.6 * clear + 0.4 * 210)):
+            write_picture(root / folder / f"{index}.tif", picture.astype(np.uint8))
+    return root

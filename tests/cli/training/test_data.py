@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from infdehaze_cli.errors import InputError
-from infdehaze_cli.training.data import ClearFolder, read_picture, vary_colours
+from infdehaze_cli.training.clear import ClearFolder, vary_colours
+from infdehaze_cli.training.data import PictureFile, read_picture
 
 
 def refuse(message):
@@ -109,19 +110,19 @@ def test_the_seed_alone_decides(pictures):
 
 
 def test_a_large_source_does_not_drown_the_rest(monkeypatch):
-    data = ClearFolder({"many": [flat(200)] * 16, "one": [flat(100)]})
-    monkeypatch.setattr("infdehaze_cli.training.data.vary_colours", lambda picture, rng: picture)
+    sources = {"many": [flat(200)] * 16, "one": [flat(100)]}
+    monkeypatch.setattr("infdehaze_cli.training.clear.vary_colours", lambda picture, rng: picture)
     rng = np.random.default_rng(0)
 
-    def share(**more):
-        return np.mean([data.draw(16, rng, **more).mean() > 150 / 255 for _ in range(400)])
+    def share(data):
+        return np.mean([data.draw(16, rng).mean() > 150 / 255 for _ in range(400)])
 
-    assert share() == pytest.approx(4 / 5, abs=0.07)
-    assert share(down_weight=frozenset({"many"})) == pytest.approx(1.2 / 2.2, abs=0.08)
+    assert share(ClearFolder(sources)) == pytest.approx(4 / 5, abs=0.07)
+    assert share(ClearFolder(sources, down_weight=("many",))) == pytest.approx(1.2 / 2.2, abs=0.08)
 
 
 def test_crops_are_turned_and_mirrored(monkeypatch):
-    monkeypatch.setattr("infdehaze_cli.training.data.vary_colours", lambda picture, rng: picture)
+    monkeypatch.setattr("infdehaze_cli.training.clear.vary_colours", lambda picture, rng: picture)
     picture = np.zeros((3, 16, 16), np.uint8)
     picture[:, 0, 1] = 255
     data, rng = ClearFolder({"one": [picture]}), np.random.default_rng(0)
@@ -143,3 +144,50 @@ def test_colours_vary_within_their_range():
     assert min(float(v.std()) for v in varied) < 0.6 * float(picture.std())
     # and a share stays as it was
     assert any(torch.equal(v, picture) for v in varied)
+
+
+def test_a_file_is_sliced_like_the_picture_that_it_holds(tmp_path, write_picture):
+    write_picture(tmp_path / "p.tif", np.random.default_rng(0).integers(0, 255, (3, 40, 50)).astype(np.uint8))
+    whole, file = read_picture(tmp_path / "p.tif"), PictureFile.open(tmp_path / "p.tif")
+    assert file.shape == whole.shape
+    for rows, cols in ((slice(None), slice(None)), (slice(3, 20), slice(40, 90)), (slice(None, 8), slice(30, None))):
+        assert np.array_equal(file[:, rows, cols], whole[:, rows, cols])
+
+
+def test_folders_beyond_the_limit_stay_on_disk_and_give_the_same_crops(pictures):
+    whole, large = (
+        ClearFolder.open(pictures, refuse, limit=limit) for limit in (3 * 120 * 144 * 4, 3 * 120 * 144 * 4 - 1)
+    )
+    assert {type(p) for found in whole.sources.values() for p in found} == {np.ndarray}
+    assert {type(p) for found in large.sources.values() for p in found} == {PictureFile}
+    for side in (40, 100, 200):
+        crops = [data.draw(side, np.random.default_rng(5)) for data in (whole, large)]
+        assert np.array_equal(*crops)
+
+
+def test_a_file_that_turns_out_to_be_broken_is_named_once_and_passed(tmp_path, write_picture):
+    rng = np.random.default_rng(0)
+    for name in ("whole.tif", "cut.tif"):
+        write_picture(tmp_path / name, rng.integers(0, 255, (3, 90, 90)).astype(np.uint8))
+    raw = (tmp_path / "cut.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(raw[:5000])
+    skipped = []
+    data = ClearFolder.open(tmp_path, skipped.append, limit=0)
+    assert data.count == 2
+    for _ in range(20):
+        assert data.draw(80, rng).shape == (3, 80, 80)
+    assert len(skipped) == 1
+    assert "cut.tif" in skipped[0]
+    (tmp_path / "whole.tif").unlink()
+    with pytest.raises(InputError, match="in a row could not be read"):
+        data.draw(80, rng)
+
+
+def test_haze_is_put_over_the_crops_and_known(pictures):
+    data = ClearFolder.open(pictures, refuse)
+    batch = data.batch(64, 6, np.random.default_rng(0), torch.Generator().manual_seed(0))
+    assert batch.clear_B3HW.shape == batch.hazy_B3HW.shape == batch.depth_B3HW.shape == (6, 3, 64, 64)
+    assert batch.airlight_B311.shape == (6, 3, 1, 1)
+    t = torch.exp(-batch.depth_B3HW)
+    expected = batch.clear_B3HW * t + batch.airlight_B311 * (1 - t)
+    assert float((batch.hazy_B3HW - expected).abs().mean()) < 0.02

@@ -6,15 +6,18 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from infdehaze.presets import PRESETS
 from infdehaze.weights import load_model, read_info
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from infdehaze_cli.errors import CheckpointError, InputError
-from infdehaze_cli.training.data import ClearFolder
-from infdehaze_cli.training.loop import TrainConfig, Trainer, train
+from infdehaze_cli.errors import CheckpointError, InputError, StorageError, UsageError
+from infdehaze_cli.training.config import TrainConfig, parse_crops
+from infdehaze_cli.training.datasets import open_data
+from infdehaze_cli.training.loop import Trainer, train
 
 
 def refuse(message):
@@ -44,16 +47,54 @@ def everything(trainer):
     named = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
     named |= {f"averaged/{k}": v for k, v in trainer.averaged.items()}
     for name, parameter in trainer.model.named_parameters():
-        named |= {f"{key}/{name}": value for key, value in trainer.optimizer.state[parameter].items()}
+        named |= {f"{key}/{name}": value for key, value in trainer.optimizer.state.get(parameter, {}).items()}
     named["random"] = trainer.generator.get_state()
     return {key: value.clone() for key, value in named.items()}
 
 
 def run(config, steps):
-    trainer, data = Trainer.start(config), ClearFolder.open(config.data, refuse)
+    trainer, data = Trainer.start(config), open_data(config.data, refuse)
     for _ in range(steps):
         trainer.train_step(data)
     return trainer
+
+
+@pytest.fixture
+def modes(config, pairs, tmp_path):
+    """Ways to train, as changes of the configuration."""
+    first = replace(config, out=tmp_path / "first")
+    run(first, 1).save()
+    weights = str(tmp_path / "first" / "weights.safetensors")
+    stage_2 = {"preset": None, "start": weights, "bottleneck_only": True, "crops": ((128, 1, 1.0),)}
+    return {
+        "clear": {},
+        "pairs": {"data": pairs},
+        "files": {"data": pairs, "memory_limit": 0},
+        "finetune": stage_2,
+        "finetune on pairs": {**stage_2, "data": pairs},
+        "bf16": {"precision": "bf16"},
+        "fp16": {"precision": "fp16"},
+        "frequency": {"loss": "l1+frequency"},
+        "ssim": {"loss": "l1+ssim", "data": pairs},
+    }
+
+
+MODES = ("clear", "pairs", "files", "finetune", "finetune on pairs", "bf16", "fp16", "frequency", "ssim")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_way_to_train_resumes_bit_for_bit(config, tmp_path, modes, mode):
+    config = replace(config, **modes[mode])
+    straight = run(replace(config, out=tmp_path / "straight"), 4)
+    run(config, 2).save()
+    resumed = run(config, 2)
+    expected, found = everything(straight), everything(resumed)
+    assert expected.keys() == found.keys()
+    assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
+    assert resumed.rng.bit_generator.state == straight.rng.bit_generator.state
+    assert (resumed.step, resumed.recent) == (straight.step, straight.recent)
+    assert resumed.scaler.state_dict() == straight.scaler.state_dict()
+    assert all(math.isfinite(value) for value in resumed.recent.values())
 
 
 @pytest.mark.parametrize("stops", [(3,), (1, 4)])
@@ -91,8 +132,9 @@ def test_an_interrupted_command_goes_on_from_its_last_checkpoint(config, tmp_pat
 @pytest.mark.slow
 def test_a_few_steps_lower_the_loss(config):
     config = replace(config, steps=40, warmup=5, lr=4e-3, crops=((64, 4, 1.0),))
-    data = ClearFolder.open(config.data, refuse)
-    clear, hazy, *_ = Trainer.start(replace(config, seed=99, crops=((64, 24, 1.0),))).draw(data)
+    data = open_data(config.data, refuse)
+    batch = Trainer.start(replace(config, seed=99, crops=((64, 24, 1.0),))).draw(data)
+    clear, hazy = batch.clear_B3HW, batch.hazy_B3HW
 
     def loss(model):
         with torch.no_grad():
@@ -112,7 +154,14 @@ def test_a_few_steps_lower_the_loss(config):
 def test_a_run_writes_weights_state_and_curve(config):
     events = []
     path = train(replace(config, steps=20, crops=((64, 1, 1.0),)), events.append, refuse)
-    assert sorted(p.name for p in config.out.iterdir()) == ["curve.csv", "state.safetensors", "weights.safetensors"]
+    assert sorted(p.name for p in config.out.iterdir()) == [
+        "curve.csv",
+        "curve.png",
+        "samples",
+        "state.safetensors",
+        "weights.safetensors",
+    ]
+    assert [p.name for p in (config.out / "samples").iterdir()] == ["step-000020.png"]
     assert [event.step for event in events] == [10, 20]
     assert (events[-1].steps, events[-1].progress) == (20, 1.0)
     with (config.out / "curve.csv").open(newline="") as file:
@@ -192,9 +241,7 @@ def test_vectors_are_left_out_of_weight_decay(config):
 
 
 def test_hazy_pictures_hold_what_eight_bits_can(config):
-    clear, hazy, depth, airlight = Trainer.start(config).draw(ClearFolder.open(config.data, refuse))
-    assert clear.shape == hazy.shape == depth.shape
-    assert airlight.shape == (len(clear), 3, 1, 1)
+    hazy = Trainer.start(config).draw(open_data(config.data, refuse)).hazy_B3HW
     torch.testing.assert_close((hazy * 255).round() / 255, hazy, atol=1e-7, rtol=0)
     assert 0 <= hazy.min() <= hazy.max() <= 1
 
@@ -245,3 +292,116 @@ def test_a_missing_data_folder_is_refused_before_anything_is_made(config, tmp_pa
     with pytest.raises(InputError, match="There is no folder"):
         train(replace(config, data=tmp_path / "nowhere"), ignore, refuse)
     assert not config.out.exists()
+
+
+def test_stage_2_changes_the_bottleneck_alone(config, modes):
+    config = replace(config, **modes["finetune"], lr=1e-2)
+    before = {name: value.clone() for name, value in Trainer.start(config).model.state_dict().items()}
+    trainer = run(config, 3)
+    changed = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert {name.split(".")[0] for name in changed} == {"bottleneck"}
+    assert {name.split(".")[0] for name, p in trainer.model.named_parameters() if p.grad is not None} == {"bottleneck"}
+    learned = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert learned == {id(p) for p in trainer.model.bottleneck.parameters()}
+
+
+def test_a_run_of_one_stage_is_not_gone_on_with_in_the_other(config):
+    run(config, 1).save()
+    with pytest.raises(CheckpointError, match="trains other parts") as caught:
+        Trainer.start(replace(config, bottleneck_only=True))
+    assert caught.value.exit_code == 3
+
+
+def test_half_precision_learns_about_the_same(config, modes):
+    losses = {mode: run(replace(config, **modes[mode]), 6).recent["loss"] for mode in ("clear", "bf16", "fp16")}
+    assert losses["bf16"] != losses["clear"]
+    assert losses["bf16"] == pytest.approx(losses["clear"], rel=0.02)
+    assert losses["fp16"] == pytest.approx(losses["clear"], rel=0.02)
+
+
+def test_weights_stay_in_full_precision(config, modes):
+    trainer = run(replace(config, **modes["fp16"]), 2)
+    assert {value.dtype for value in trainer.model.state_dict().values()} == {torch.float32}
+    assert {p.grad.dtype for p in trainer.model.parameters()} == {torch.float32}
+
+
+def test_a_state_from_before_presets_and_runs_had_more_fields_is_gone_on_with(config):
+    trainer = run(config, 2)
+    trainer.save()
+    path = config.out / "state.safetensors"
+    with safe_open(path, framework="pt") as file:
+        facts, tensors = json.loads(file.metadata()["facts"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    for key in ("bottleneck_only", "scaler", "numpy_ranks"):
+        del facts[key]
+    for key in ("moe", "attention"):
+        del facts["preset"][key]
+    save_file(tensors, path, {"facts": json.dumps(facts)})
+    found = everything(Trainer.start(config))
+    assert [key for key, value in everything(trainer).items() if not torch.equal(value, found[key])] == []
+
+
+def test_a_run_begins_with_the_weights_that_it_is_given(config, tmp_path):
+    run(replace(config, out=tmp_path / "first"), 3).save()
+    weights = tmp_path / "first" / "weights.safetensors"
+    started = Trainer.start(replace(config, preset=None, start=str(weights))).model
+    expected = load_model(weights).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in started.state_dict().items())
+    changed = Trainer.start(replace(config, preset=None, start=str(weights), overrides=("smoothing=8",))).model
+    assert changed.preset == replace(started.preset, smoothing=8.0)
+    assert all(torch.equal(value, expected[name]) for name, value in changed.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused(config, tmp_path):
+    run(replace(config, out=tmp_path / "first"), 1).save()
+    weights = str(tmp_path / "first" / "weights.safetensors")
+    for change in ({"preset": "lite"}, {"preset": None, "overrides": ("widths=8,8,12,32",)}):
+        with pytest.raises(CheckpointError, match="do not fit the network") as caught:
+            Trainer.start(replace(config, start=weights, **change))
+        assert caught.value.exit_code == 3
+
+
+def test_test_samples_are_written_down(config, tmp_path, write_picture):
+    for folder, ending in (("hazy", "hazy"), ("GT", "GT")):
+        for index in range(10):
+            picture = np.full((3, 70, 70), 20 * index, np.uint8)
+            write_picture(tmp_path / "o-haze" / folder / f"{index:02d}_outdoor_{ending}.tif", picture)
+    config = replace(config, data=tmp_path / "o-haze", steps=1)
+    train(config, ignore, refuse)
+    held_out = (config.out / "held-out.txt").read_text().split()
+    assert held_out == list(open_data(config.data, refuse).held_out)
+    assert len(held_out) == 2
+
+
+def test_a_run_that_cannot_be_written_says_so_and_can_be_gone_on_with(config):
+    config.out.mkdir()
+    (config.out / "samples").write_text("in the way of the folder")
+    with pytest.raises(StorageError, match="cannot be written to") as caught:
+        train(config, ignore, refuse)
+    assert caught.value.exit_code == 5
+    (config.out / "samples").unlink()
+    train(config, ignore, refuse)
+    assert [p.name for p in (config.out / "samples").iterdir()] == ["step-000006.png"]
+
+
+def test_nonsense_is_refused(config):
+    nonsense = [
+        {"precision": "fp8"},
+        {"loss": "l2"},
+        {"lr": float("nan")},
+        {"lr": -1.0},
+        {"crops": ((32, 1, 1.0),)},
+        {"crops": ((64, 0, 1.0),)},
+        {"crops": ((64, 1, 0.0),)},
+    ]
+    for change in nonsense:
+        with pytest.raises(UsageError):
+            replace(config, **change)
+
+
+def test_crops_are_written_as_side_batch_and_share():
+    assert parse_crops("256:8:0.7,480:2:0.3") == ((256, 8, 0.7), (480, 2, 0.3))
+    assert parse_crops("1024:1") == ((1024, 1, 1.0),)
+    for text in ("", "256", "256:8:1:1", "a:b", "256:8,", "256:8:x"):
+        with pytest.raises(UsageError, match="is no crop"):
+            parse_crops(text)

@@ -1,0 +1,163 @@
+"""Clear pictures for training: folders of rasters, one source a folder, cut, varied and hazed as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infdehaze_cli.errors import InputError
+
+from .data import IN_MEMORY, TRIES, Batch, Once, Picture, open_pictures, pictures_below, turn
+from .even_ground import lay_even_ground
+from .haze import HazeField, add_noise, draw_training_styles
+from .jpeg import compress_some
+
+JPEG_SHARE = 0.25
+"""Share of the samples that have been through JPEG."""
+
+EVEN_SHARE = 0.14
+"""Share of the samples that even ground is laid over."""
+
+NOISE = 0.01
+"""Largest standard deviation of the sensor noise."""
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ClearFolder:
+    """Clear pictures by source: ``root/source/*.webp``; pictures directly in ``root`` are a source of their own.
+
+    Haze is made up over each crop, so its true optical depth and airlight are known. A source is drawn with a weight
+    of the square root of its number of pictures, so that a large one does not drown the rest.
+    """
+
+    sources: dict[str, list[Picture]]
+    down_weight: tuple[str, ...] = ()
+    """Sources that are drawn less often than their number of pictures asks for."""
+    on_skip: Callable[[str], None] = _say_nothing
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        on_skip: Callable[[str], None],
+        *,
+        down_weight: tuple[str, ...] = (),
+        limit: int = IN_MEMORY,
+    ) -> ClearFolder:
+        """Open all pictures below ``root``; broken ones are named to ``on_skip`` and left out.
+
+        Raises
+        ------
+        InputError
+            When the folder is missing or holds no readable picture.
+        """
+        if not root.is_dir():
+            raise InputError(f"There is no folder {root}. Name a folder with clear pictures.")
+        skips = Once(on_skip)
+        sources: dict[str, list[Picture]] = {}
+        for path, picture in open_pictures(pictures_below(root), skips, limit).items():
+            sources.setdefault(path.parent.relative_to(root).as_posix(), []).append(picture)
+        if not sources:
+            raise InputError(f"No readable picture lies below {root}. Name a folder with clear pictures.")
+        return cls(sources, down_weight, skips)
+
+    @property
+    def count(self) -> int:
+        """Number of pictures."""
+        return sum(len(pictures) for pictures in self.sources.values())
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Nothing: clear pictures are tested with others (`infdehaze bench quality`)."""
+        return ()
+
+    def batch(self, side: int, count: int, rng: np.random.Generator, generator: torch.Generator) -> Batch:
+        """Draw crops and put haze over them, on the device of ``generator``; see :class:`TrainingData`."""
+        clear = np.stack([self.draw(side, rng) for _ in range(count)])
+        clear_B3HW = torch.from_numpy(clear).to(generator.device)
+        feature = float(np.exp(rng.uniform(np.log(96), np.log(1600))))
+        haze = HazeField(draw_training_styles(count, generator), side, side, generator, feature)
+        window = haze.window(0, 0, side, side)
+        hazy = add_noise(window.over(clear_B3HW), generator, NOISE).clamp(0, 1)
+        # what a file holds is rounded to 8 bits, and often compressed
+        stored_B3HW = compress_some((hazy * 255).round().to(torch.uint8), JPEG_SHARE, rng)
+        return Batch(clear_B3HW, stored_B3HW.to(hazy) / 255, window.depth_B3HW, window.airlight_B311)
+
+    def draw(self, side: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Draw one varied crop (3, side, side), values 0..1; files that turn out to be broken are named and passed."""
+        for _ in range(TRIES):
+            try:
+                return self._draw(side, rng)
+            except InputError as error:
+                self.on_skip(str(error))
+        raise InputError(f"{TRIES} crops in a row could not be read. Check the pictures that were named before.")
+
+    def _draw(self, side: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        names = list(self.sources)
+        weight = np.array([len(self.sources[n]) ** 0.5 * (0.3 if n in self.down_weight else 1.0) for n in names])
+        pictures = self.sources[names[rng.choice(len(names), p=weight / weight.sum())]]
+        zoom = 1.0 if rng.random() < 0.5 else float(np.exp(rng.uniform(np.log(0.8), np.log(5.0))))
+        need = max(8, round(side * zoom))
+        crop = torch.from_numpy(_mosaic(pictures, need, rng)).float()[None] / 255
+        if need != side:
+            mode = "area" if need > side else "bicubic"
+            crop = F.interpolate(crop, size=(side, side), mode=mode)
+        return vary_colours(crop[0], rng).numpy()
+
+
+def _mosaic(pictures: list[Picture], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Cut ``side`` x ``side`` from one picture, or from several of the same source put side by side."""
+    first = pictures[rng.integers(len(pictures))]
+    if min(first.shape[1:]) >= side:
+        row = rng.integers(first.shape[1] - side + 1)
+        col = rng.integers(first.shape[2] - side + 1)
+        return turn(first[:, row : row + side, col : col + side], rng)
+    canvas = np.empty((3, side, side), np.uint8)
+    # half of the time one picture mirrored on, without edges; else several, as in a landscape of different parts
+    alone = rng.random() < 0.5
+    row = 0
+    step = min(first.shape[1:])
+    corner = first[:, :step, :step]
+    while row < side:
+        col = 0
+        while col < side:
+            if alone:
+                part = corner[:, :: -1 if (row // step) % 2 else 1, :: -1 if (col // step) % 2 else 1]
+            else:
+                part = turn(pictures[rng.integers(len(pictures))][:, :step, :step], rng)
+            part = part[:, : side - row, : side - col]
+            # a smaller picture than the first leaves a gap, which its mirror image closes
+            grow = (min(step, side - row) - part.shape[1], min(step, side - col) - part.shape[2])
+            part = np.pad(part, ((0, 0), (0, max(0, grow[0])), (0, max(0, grow[1]))), mode="symmetric")
+            canvas[:, row : row + part.shape[1], col : col + part.shape[2]] = part
+            col += step
+        row += step
+    return turn(canvas, rng)
+
+
+def vary_colours(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
+    """Vary brightness, contrast, saturation and colour balance; at times down to nearly even ground."""
+    x = picture_3HW.clamp(0, 1)
+    if rng.random() < 0.5:
+        x = x ** float(np.exp(rng.uniform(-0.25, 0.25)))
+        grey = x.mean(0, keepdim=True)
+        x = grey + (x - grey) * float(rng.uniform(0.7, 1.3))
+        gain = torch.tensor(rng.uniform(0.94, 1.06, (3, 1, 1)) * rng.uniform(0.8, 1.12), dtype=torch.float32)
+        x = x * gain
+    if rng.random() < 0.06:
+        mean = x.mean((1, 2), keepdim=True)
+        x = mean * float(rng.uniform(0.6, 1.6)) + (x - mean) * float(rng.uniform(0.05, 0.5))
+    if rng.random() < EVEN_SHARE:
+        x = lay_even_ground(x, rng)
+    return x.clamp(0, 1)

@@ -1,0 +1,37 @@
+"""Even ground for training: water, sand and snow, which most data sets lack."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def lay_even_ground(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
+    """Cover a part of a picture, or all of it, with water, sand or snow: even ground, which most data sets lack.
+
+    Haze over it is told by its colour alone, and steps of brightness show most there.
+    """
+    side = max(picture_3HW.shape[1:])
+
+    def smooth(cells: int, channels: int = 1) -> Tensor:
+        coarse = torch.from_numpy(rng.standard_normal((1, channels, cells, cells), dtype=np.float32))
+        full = F.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)[0]
+        return full[:, : picture_3HW.shape[1], : picture_3HW.shape[2]]
+
+    if rng.random() < 0.7:
+        # water: red, green and blue rise in this order, and turbid water is brighter and greener
+        red = rng.uniform(0.01, 0.16)
+        green = red + rng.uniform(0.01, 0.2)
+        colour = [red, green, max(0.0, green + rng.uniform(-0.06, 0.14))]
+    else:
+        bright = rng.uniform(0.45, 0.95)
+        colour = [bright, bright * rng.uniform(0.86, 1.0), bright * rng.uniform(0.68, 1.0)]
+    colour_311 = torch.tensor(colour, dtype=torch.float32)[:, None, None]
+    shade = smooth(int(rng.integers(4, 9))) * rng.uniform(0, 0.12)
+    ripple = smooth(max(4, round(side / rng.uniform(1.5, 6)))) * rng.uniform(0.0, 0.06)
+    ground = colour_311 * (1 + shade + ripple) + smooth(4, 3) * 0.005
+    shore = (smooth(int(rng.integers(4, 9))) - rng.uniform(-2.5, 0.6)) * side / 16
+    cover = shore.clamp(0, 1)
+    return cover * ground + (1 - cover) * picture_3HW

@@ -1,0 +1,34 @@
+"""Even ground for training."""
+
+import numpy as np
+import torch
+
+from infdehaze_cli.training.even_ground import lay_even_ground
+
+
+def drawn(seed: int, height: int = 64, width: int = 80) -> tuple[torch.Tensor, torch.Tensor]:
+    picture = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+    return picture, lay_even_ground(picture, np.random.default_rng(seed))
+
+
+def test_a_part_is_covered_and_the_rest_stays():
+    covered = []
+    for seed in range(40):
+        picture, laid = drawn(seed)
+        covered.append(float((laid != picture).any(0).float().mean()))
+
+    assert min(covered) < 0.5
+    assert max(covered) == 1.0
+    assert 0.3 < np.mean(covered) < 0.95
+
+
+def test_what_is_covered_is_even():
+    for seed in range(20):
+        picture, laid = drawn(seed)
+        changed = (laid != picture).all(0)
+        if changed.float().mean() > 0.9:
+            assert laid[:, changed].std(1).max() < 0.5 * picture.std()
+
+
+def test_same_seed_same_ground():
+    assert torch.equal(drawn(4)[1], drawn(4)[1])
