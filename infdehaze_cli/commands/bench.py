@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from infdehaze_cli import console as c
+from infdehaze_cli.bench.choices import HEADER, bench_choices, shown
 from infdehaze_cli.bench.speed import bench_speed
-from infdehaze_cli.plan import RunConfig
+from infdehaze_cli.plan import RunConfig, default_scratch
 from infdehaze_cli.sizes import format_size
 
 from .bench_memory import memory
@@ -53,3 +54,29 @@ def speed(
         f"predicted, RSS {format_size(result.run.peak_rss_bytes)}",
         markup=False,
     )
+
+
+@app.command("choices")
+def choices(
+    option: Annotated[
+        Literal["residual-dtype", "codec", "overlap", "residuals"], typer.Argument(help="Which option of run.")
+    ],
+    size: Annotated[int, typer.Option(min=256, help="Side of the scene in pixels.")] = 2048,
+    style: Annotated[str, typer.Option(help="Of the haze: veil, patches or dense.")] = "patches",
+    seed: Annotated[int, typer.Option(help="Of the scene and the haze.")] = 0,
+    weights: c.Weights = "lite",
+    scratch: c.Scratch = None,
+    device: c.DeviceName = "auto",
+    as_json: c.AsJson = False,
+    quiet: c.Quiet = False,
+    debug: c.Debug = False,
+) -> None:
+    """Clean a made-up scene with every value of an option: bytes, time, PSNR, and what changes."""
+    config = RunConfig(weights=weights, device=device, scratch=scratch or default_scratch())
+    name = option.replace("-", "_")
+    with c.progress(quiet) as reporter:
+        rows = bench_choices(name, size, style=style, seed=seed, config=config, reporter=reporter)
+    if as_json:
+        c.print_json({"option": option, "size": size, "rows": [row.to_dict() for row in rows]})
+        return
+    c.print_table(f"--{option}, {size} x {size} px, {style}", shown(rows), HEADER)

@@ -19,7 +19,7 @@ COMMANDS = [
     ["finetune"],
     ["bench"],
 ]
-COMMANDS += [["bench", "memory"], ["bench", "quality"], ["bench", "speed"]]
+COMMANDS += [["bench", "choices"], ["bench", "memory"], ["bench", "quality"], ["bench", "speed"]]
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
