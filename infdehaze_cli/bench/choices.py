@@ -26,8 +26,8 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "overlap": (0, 1 / 16, 1 / 8, 1 / 4),
     "residuals": ("dram", "ssd", "recompute"),
 }
-"""Options that can be compared, with their values; the first is what the others are compared with. Overlaps are parts of
-a tile."""
+"""Options that can be compared, with their values, which the first of them is the measure for; overlaps are parts of a
+tile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ import pytest
 import torch
 from infdehaze.network import InfDehaze, count_parameters
 from infdehaze.presets import PRESETS
+from infdehaze.weights import load_model
 
+from infdehaze_cli.engine import Silent
 from infdehaze_cli.engine.device import Device
 from infdehaze_cli.errors import BudgetError
 from infdehaze_cli.plan import RunConfig
@@ -61,7 +63,7 @@ def test_the_gpu_agrees_with_the_cpu(engine, model, hazy, valid):
     assert gap(on_gpu[:, valid], on_cpu[:, valid]) < 1e-3
 
 
-@pytest.mark.parametrize("residual_dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("residual_dtype", ["fp32", "fp16", "bf16", "int8"])
 def test_tiers_give_the_same_pixels_on_the_gpu(engine, model, hazy, residual_dtype):
     first, *others = (
         engine.run(model, hazy, device="cuda", residuals=tier, residual_dtype=residual_dtype).image for tier in TIERS
@@ -105,6 +107,50 @@ def test_the_cap_is_enforced_and_lifted_by_the_next_run():
         torch.empty(128 * MiB, dtype=torch.uint8, device=place)
     Device(place, "fp32", None)
     assert torch.empty(128 * MiB, dtype=torch.uint8, device=place).nbytes == 128 * MiB
+
+
+class Notes(Silent):
+    """A reporter that keeps the notes."""
+
+    def __init__(self, notes):
+        self._notes = notes
+
+    def note(self, text):
+        self._notes.append(text)
+
+
+ON_DISK = {"heads_on_disk": True, "heads_at_a_time": 1, "latents_on_disk": True, "batches_in_memory": 1}
+
+
+def test_what_goes_to_disk_gives_the_same_pixels_on_the_gpu(engine, model, hazy, valid):
+    in_memory, on_disk = (
+        engine.run(model, hazy, valid, device="cuda", batch=3, changes=changes).image for changes in ({}, ON_DISK)
+    )
+    assert gap(in_memory, on_disk) <= 1e-5
+
+
+def test_a_run_that_does_not_fit_the_cap_goes_on_with_less(engine, picture):
+    model, hazy = InfDehaze(PRESETS["lite"]).eval(), picture(2100, 2100)
+    least = engine.plan(model, hazy, device="cuda", batch=1).predicted_device_bytes
+    plan = engine.plan(model, hazy, device="cuda", batch=64)
+    assert plan.predicted_device_bytes > 2 * least
+    # the plan asks for more than the cap gives, as it would where the prediction is too low
+    notes = []
+    outcome = engine.run(
+        model, hazy, device="cuda", batch=1, gpu_mem=int(1.3 * least), reporter=Notes(notes), changes={"batch": 64}
+    )
+    free = engine.run(model, hazy, device="cuda", batch=64)
+    assert notes
+    assert gap(outcome.image, free.image) < 1e-3
+
+
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_batches_differ_by_one_digital_number_on_few_pixels_on_the_gpu(engine, picture, batch):
+    model, hazy = load_model("lite"), picture(1100, 900)
+    first, other = (engine.run(model, hazy, device="cuda", batch=b).image for b in (16, batch))
+    step = np.abs((first * 255).round() - (other * 255).round())
+    assert step.max() <= 1
+    assert (step > 0).mean() <= 1e-4
 
 
 def test_copies_to_the_host_are_pinned_and_complete():
