@@ -69,7 +69,8 @@ def residual_queue_bytes(preset: Preset, batch: int, dtype: str) -> int:
 def writing_bytes(preset: Preset, source: SourceFacts, grid: TileGrid) -> int:
     """Bytes of the joined fields, and of the windows that are read, restored and written."""
     stride = preset.field_stride
-    cells = grid.padded_width // stride * ((2 * preset.tile + memory.COMPOSE_ROWS + 8 * preset.smoothing) // stride)
+    rows = (2 * preset.tile + memory.COMPOSE_ROWS) // stride + 8 * max(preset.field_sigmas)
+    cells = grid.padded_width // stride * rows
     # a band of fields and weights, and its copy when rows are dropped
     canvas = int(2 * 4 * 10 * cells)
     # native in and out, values, restored and as floats once more, what is valid

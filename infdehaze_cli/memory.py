@@ -173,12 +173,12 @@ def bottleneck_bytes(preset: Preset, chunk_tokens: int, grid_cols: int, precisio
 
 def compose_bytes(preset: Preset) -> int:
     """Peak of putting a window of the restored picture together."""
-    stride, sigma = preset.field_stride, preset.smoothing / preset.field_stride
+    stride = preset.field_stride
     # whole cells, and one around them for enlarging
     rows, cols = COMPOSE_ROWS // stride + 3, COMPOSE_COLS // stride + 3
-    reach = 2 * smoothing_radius(sigma)
-    # nine fields and their weight, smoothed along rows and columns, then divided
-    smooth = (rows + reach) * (cols + reach) * (3 * 10 + 3 * 9)
+    reach = 2 * smoothing_radius(max(preset.field_sigmas))
+    # nine fields and their weight, smoothed along rows and columns, then divided, and put together again
+    smooth = (rows + reach) * (cols + reach) * (3 * 10 + 5 * 9)
     # the same fields, copied and enlarged; the picture, and the products of both
     whole = rows * cols * 9 * (2 + stride**2) + COMPOSE_PIXELS * (3 + 15)
     return 4 * max(smooth, whole)

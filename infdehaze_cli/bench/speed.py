@@ -65,7 +65,7 @@ def bare_forward_seconds(picture_1CHW: torch.Tensor, config: RunConfig, batch: i
         ]
     )
     joined = join_fields(fields[None], grid, preset.field_stride)
-    joined = smooth_fields(joined, torch.ones_like(joined[:, :1]), preset.smoothing / preset.field_stride)
+    joined = smooth_fields(joined, torch.ones_like(joined[:, :1]), *preset.field_sigmas)
     scatter(picture_1CHW, enlarge(joined, preset.field_stride)[:, :, : grid.height, : grid.width])
     _wait(device)
     return time.perf_counter() - started

@@ -25,12 +25,14 @@ class FieldCanvas:
         Number of fields.
     stride : int
         Pixels between values.
-    sigma : float
-        Standard deviation, in cells, of the Gaussian that smooths the sum; see
+    sigma, airlight_sigma : float
+        Standard deviations, in cells, of the Gaussians that smooth the sum; see
         :func:`infdehaze.tiling.smooth_fields`.
     """
 
-    def __init__(self, grid: TileGrid, fields: int, stride: int, sigma: float = 0.0) -> None:
+    def __init__(
+        self, grid: TileGrid, fields: int, stride: int, sigma: float = 0.0, airlight_sigma: float | None = None
+    ) -> None:
         self._grid, self._stride = grid, stride
         self._side, self._step, self._overlap = (
             grid.tile // stride,
@@ -39,9 +41,9 @@ class FieldCanvas:
         )
         self._height = grid.padded_height // stride
         self._base = 0
-        self._sigma = sigma
+        self._sigmas = (sigma, sigma if airlight_sigma is None else airlight_sigma)
         # cells around a window that its values depend on: the smoothing, and the next cell for enlarging
-        self._halo = smoothing_radius(sigma) + 1
+        self._halo = smoothing_radius(max(self._sigmas)) + 1
         # one plane more: the weight of the tiles with data
         self._band_Fhw = torch.zeros(fields + 1, self._side, grid.padded_width // stride)
         self._tiles_done = 0
@@ -86,7 +88,7 @@ class FieldCanvas:
         cols = self._cells(window.col, window.col_end, self._band_Fhw.shape[2])
         self._reserve(rows.seen.stop - self._base)
         seen = self._band_Fhw[:, rows.seen.start - self._base : rows.seen.stop - self._base, cols.seen]
-        fields = smooth_fields(seen[None, :-1], seen[None, -1:], self._sigma)[0]
+        fields = smooth_fields(seen[None, :-1], seen[None, -1:], *self._sigmas)[0]
         inner = fields[:, rows.inner, cols.inner]
         return inner, (window.row - rows.first * s, window.col - cols.first * s)
 

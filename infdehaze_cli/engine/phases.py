@@ -209,7 +209,7 @@ def decode_phase(
         used by one thread.
     """
     preset = model.preset
-    canvas = FieldCanvas(state.grid, FIELDS, preset.field_stride, preset.smoothing / preset.field_stride)
+    canvas = FieldCanvas(state.grid, FIELDS, preset.field_stride, *preset.field_sigmas)
     reporter.phase("decode", state.grid.count)
     windows = split_windows(second.height, second.width, COMPOSE_ROWS, COMPOSE_COLS)
     latents = LatentRows(state)

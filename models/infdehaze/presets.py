@@ -48,6 +48,8 @@ class Preset:
     """Pixels between predicted values of optical depth, airlight and residual; they are enlarged bilinearly."""
     smoothing: float = 0.0
     """Standard deviation, in pixels, of the Gaussian that smooths the joined fields across the whole scene."""
+    airlight_smoothing: float = 0.0
+    """The same for the airlight, where that is more."""
     tile: int = 256
     overlap: int = 32
     """Pixels by which neighbouring tiles overlap by default; their fields are feathered there."""
@@ -81,6 +83,8 @@ class Preset:
             raise ValueError("tile must be a multiple of field_stride")
         if not 0 <= self.smoothing <= self.tile:
             raise ValueError("smoothing must be between 0 and the side of a tile")
+        if not 0 <= self.airlight_smoothing <= 4 * self.tile:
+            raise ValueError("airlight_smoothing must be between 0 and four tiles")
         if self.tile % (self.stem_stride * 8):
             raise ValueError("tile must be a multiple of eight patches")
 
@@ -88,6 +92,11 @@ class Preset:
     def latent_side(self) -> int:
         """Tokens of a tile's latent along one side."""
         return self.tile // (self.stem_stride * 8)
+
+    @property
+    def field_sigmas(self) -> tuple[float, float]:
+        """Standard deviations, in cells, of the smoothing of the fields and of the airlight among them."""
+        return self.smoothing / self.field_stride, max(self.smoothing, self.airlight_smoothing) / self.field_stride
 
     @property
     def residual_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -153,6 +162,7 @@ LITE = Preset(
     block_tokens=128,
     field_stride=16,
     smoothing=64.0,
+    airlight_smoothing=256.0,
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)
     overlap=0,
     fixed_batch=16,

@@ -14,6 +14,9 @@ from torch import Tensor
 
 SMALL_OUTPUT = 128
 
+AIRLIGHT_FLOOR = 0.1
+"""Weight of the airlight where no haze was found."""
+
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
@@ -152,11 +155,15 @@ def smoothing_radius(sigma: float) -> int:
     return math.ceil(3 * sigma)
 
 
-def smooth_fields(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float) -> Tensor:
+def smooth_fields(
+    fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float, airlight_sigma: float | None = None
+) -> Tensor:
     """Smooth joined fields by a Gaussian, and divide by the weight of the tiles with data smoothed alike.
 
     Haze is smooth where ground is not, and so are the fields that tell them apart (decided here). Cells beyond the
-    scene and in tiles without data have no weight, so that edges and holes fade nothing.
+    scene and in tiles without data have no weight, so that edges and holes fade nothing. The airlight, the colour of
+    the haze itself, hardly changes over a scene, and shows only where there is haze: it is smoothed further, with the
+    share of the light that the haze made as its weight.
 
     Parameters
     ----------
@@ -164,7 +171,20 @@ def smooth_fields(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float) -> Ten
         Sums of feathered fields and of feathered ones.
     sigma : float
         Standard deviation in cells; 0 only divides.
+    airlight_sigma : float, optional
+        The same for the airlight, fields 3 to 5 of nine; like the others without it.
     """
+    if airlight_sigma is None or airlight_sigma == sigma:
+        return _smooth(fields_BFhw, weight_B1hw, sigma)
+    depth_B3hw, airlight_B3hw, residual_B3hw = fields_BFhw.chunk(3, 1)
+    depth_B1hw = normalise_fields(depth_B3hw, weight_B1hw).mean(1, keepdim=True)
+    seen_B1hw = AIRLIGHT_FLOOR - torch.expm1(-depth_B1hw.clamp(min=0))
+    airlight = _smooth(airlight_B3hw * seen_B1hw, weight_B1hw * seen_B1hw, airlight_sigma)
+    others = _smooth(torch.cat([depth_B3hw, residual_B3hw], 1), weight_B1hw, sigma)
+    return torch.cat([others[:, :3], airlight, others[:, 3:]], 1)
+
+
+def _smooth(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float) -> Tensor:
     both = torch.cat([fields_BFhw, weight_B1hw], 1)
     if sigma:
         channels, radius = both.shape[1], smoothing_radius(sigma)

@@ -268,3 +268,40 @@ def test_a_window_with_the_halo_of_the_smoothing_agrees_with_the_whole(sigma, ro
     inner = seen[..., row - top : row - top + 8, col - left : col - left + 6]
     whole = smooth_fields(fields, weight, sigma)[..., row : row + 8, col : col + 6]
     torch.testing.assert_close(inner, whole, atol=1e-5, rtol=1e-5)
+
+
+def nine(depth, airlight, height=12, width=40):
+    """Fields with a depth and an airlight that are functions of the column."""
+    col = torch.arange(width, dtype=torch.float32).expand(1, 3, height, width)
+    return torch.cat([depth(col), airlight(col), torch.zeros_like(col)], 1), torch.ones(1, 1, height, width)
+
+
+def test_the_airlight_is_smoothed_further_than_the_depth():
+    fields, weight = nine(lambda col: 1.0 + (col % 8 < 4), lambda col: 0.6 + 0.2 * (col % 8 < 4))
+    smooth = smooth_fields(fields, weight, 0.5, 12.0)
+    depth, airlight = smooth[:, :3], smooth[:, 3:6]
+    assert depth.std() > 0.3
+    assert airlight.std() < 0.02
+
+
+def test_the_airlight_counts_where_there_is_haze():
+    fields, weight = nine(lambda col: 3.0 * (col < 20), lambda col: torch.where(col < 20, 0.6, 1.0))
+    smooth = smooth_fields(fields, weight, 0.5, 40.0)
+    assert smooth[:, 3:6].max() < 0.65
+
+
+@given(value=st.floats(0.3, 1.2), holes=st.floats(0, 0.8), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=30)
+def test_an_even_airlight_stays_even_whatever_the_depth_and_the_holes(value, holes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = (torch.rand(1, 1, 13, 17, generator=generator) >= holes).float()
+    depth = torch.randn(1, 3, 13, 17, generator=generator)
+    fields = torch.cat([depth, torch.full_like(depth, value), depth], 1) * weight
+    smooth = smooth_fields(fields, weight, 1.0, 5.0)[:, 3:6]
+    known = (weight > 0).expand_as(smooth)
+    torch.testing.assert_close(smooth[known], torch.full_like(smooth, value)[known], atol=1e-5, rtol=1e-5)
+
+
+def test_one_sigma_for_all_is_plain_smoothing():
+    fields, weight = nine(lambda col: col / 20, lambda col: col / 40)
+    assert torch.equal(smooth_fields(fields, weight, 2.0, 2.0), smooth_fields(fields, weight, 2.0))

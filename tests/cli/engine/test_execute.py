@@ -116,10 +116,10 @@ def test_a_bottleneck_with_a_part_left_out_equals_the_plain_network(engine, make
     assert outcome.measured.peak_device_bytes <= outcome.plan.predicted_device_bytes
 
 
-@pytest.mark.parametrize("smoothing", [4.0, 20.0])
+@pytest.mark.parametrize(("smoothing", "airlight"), [(4.0, 0.0), (20.0, 0.0), (20.0, 60.0), (0.0, 30.0)])
 @pytest.mark.parametrize("field_stride", [4, 16])
-def test_smoothed_fields_equal_the_plain_network(engine, make_model, picture, holes, field_stride, smoothing):
-    model = make_model(depths=(1, 1, 1, 1), field_stride=field_stride, smoothing=smoothing)
+def test_smoothed_fields_equal_the_plain_network(engine, make_model, picture, holes, field_stride, smoothing, airlight):
+    model = make_model(depths=(1, 1, 1, 1), field_stride=field_stride, smoothing=smoothing, airlight_smoothing=airlight)
     hazy, valid = picture(600, 150), holes(600, 150)
     outcome = engine.run(model, hazy, valid, batch=16)
     assert gap(outcome.image[:, valid], engine.plain(model, hazy, valid)[:, valid]) < CLOSE
