@@ -25,7 +25,7 @@ from .plan import Plan
 from .planner import Rates
 
 PROBE_BYTES = 64 * 1024**2
-ENOUGH_SECONDS = 0.7
+ENOUGH_SECONDS = 2.5
 """A trial run that took half as long is not repeated with more tiles."""
 
 WARM_SECONDS = 2.0
