@@ -57,6 +57,15 @@ def run(
     haze_map: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the optical depth that was taken away.")
     ] = None,
+    preview: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a PNG of the scene before and after.")
+    ] = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a page of HTML that shows what was done.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Clear raster on the same grid; the report gives scores.")
+    ] = None,
     scale_range: c.ScaleRange = None,
     file_format: Annotated[
         Literal["cog", "gtiff"] | None, typer.Option("--format", help="Format of the output; cog by default.")
@@ -94,6 +103,7 @@ def run(
         strength=strength,
     )
     _check_places(src, dst, out_dir, stac, haze_map)
+    _check_explained(dst, preview, report, reference)
     if profile is not None and file_format is not None:
         raise UsageError("--profile says which format an output has. Leave out --format.")
     chosen_bands, limits, co_options = c.parse_bands(bands), c.parse_range(scale_range), c.parse_creation_options(co)
@@ -120,6 +130,7 @@ def run(
     assert dst is not None
     with spooled_input(src[0], work) as source, piped_output(dst, work) as target:
         with c.progress(quiet) as reporter:
+            options |= {"preview": preview, "report": report, "reference": reference}
             result = api.dehaze(source, target, stac=stac, haze_map=haze_map, reporter=reporter, **options)
         # standard output is the raster's alone when it goes through a pipe
         result = replace(result, src=result.src if src[0] != PIPE else PIPE, dst=result.dst if dst != PIPE else PIPE)
@@ -144,6 +155,12 @@ def _check_places(
         raise UsageError("A haze map belongs to one output. Give one source and --output.")
     if stac is not None and (out_dir is not None or dst == PIPE):
         raise UsageError("A STAC item describes one output that has a name. Give one source and --output.")
+
+
+def _check_explained(dst: str | None, *beside: str | None) -> None:
+    """Check that what explains an output belongs to one that has a name."""
+    if any(path is not None for path in beside) and dst in (None, PIPE):
+        raise UsageError("A preview or report shows one output that has a name. Give one source and --output.")
 
 
 def _run_each(pairs: list[tuple[str, str]], options: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
