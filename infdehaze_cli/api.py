@@ -24,7 +24,7 @@ from .host_memory import CACHE_MOST, SourceFacts
 from .plan import Plan, RunConfig
 from .planner import make_plan
 from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, parse_wavelengths, redacted
-from .report import Beside
+from .report import Beside, VrtWriter
 from .stac import check_item, write_item
 
 
@@ -127,6 +127,7 @@ def dehaze(
     report: str | Path | None = None,
     reference: str | Path | None = None,
     stac: str | Path | None = None,
+    vrt: bool = False,
     creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -165,6 +166,10 @@ def dehaze(
         A clear raster on the same grid, against which the report scores the scene.
     stac : str or Path, optional
         Also write a STAC item here, next to or above ``dst``; needs the package pystac.
+    vrt : bool
+        Make ``dst`` a VRT with rasters of gain and offset beside it, in place of new pixels: a few megabytes that
+        GDAL 3.9 applies to ``src`` when it reads. It leaves out the residual. ``format``, ``profile``,
+        ``creation_options`` and ``other_bands`` do not apply.
     creation_options : mapping, optional
         GDAL creation options.
     overwrite : bool
@@ -203,7 +208,9 @@ def dehaze(
                 gdal_environment(chosen.gdal_cache_bytes),
                 # each thread has a handle of its own
                 Scene.open(src, bands=bands, scale_range=_limits(scene)) as second,
-                OutputWriter(
+                VrtWriter(scene, dst, overwrite=overwrite)
+                if vrt
+                else OutputWriter(
                     scene,
                     dst,
                     format=format,
@@ -266,7 +273,7 @@ def dehaze(
 
 
 def _haze_writer(
-    scene: Scene, haze_map: str | Path | None, dst: str | Path, writer: OutputWriter, overwrite: bool
+    scene: Scene, haze_map: str | Path | None, dst: str | Path, writer: OutputWriter | VrtWriter, overwrite: bool
 ) -> AbstractContextManager[HazeMapWriter | None]:
     """Make the writer of the haze map, where one is wanted."""
     if haze_map is None:

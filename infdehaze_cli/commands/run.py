@@ -34,6 +34,9 @@ def run(
         str | None,
         typer.Option("--out-dir", metavar="DIR", help="Folder for outputs; they keep their names, with .tif."),
     ] = None,
+    vrt: Annotated[
+        str | None, typer.Option(metavar="FILE", help="In place of an output: a VRT with gains and offsets beside it.")
+    ] = None,
     gpu_mem: c.GpuMem = None,
     ram: c.Ram = "4G",  # type: ignore[assignment]  # parsed by size_option
     scratch: c.Scratch = None,
@@ -102,6 +105,10 @@ def run(
         weights=weights,
         strength=strength,
     )
+    if vrt is not None:
+        if any((dst, out_dir, profile, file_format, co, other_bands != "copy")) or src[0] == PIPE:
+            raise UsageError("--vrt stands in place of an output. Give one file as source, and no option of outputs.")
+        dst = vrt
     _check_places(src, dst, out_dir, stac, haze_map)
     _check_explained(dst, preview, report, reference)
     if profile is not None and file_format is not None:
@@ -130,7 +137,7 @@ def run(
     assert dst is not None
     with spooled_input(src[0], work) as source, piped_output(dst, work) as target:
         with c.progress(quiet) as reporter:
-            options |= {"preview": preview, "report": report, "reference": reference}
+            options |= {"vrt": vrt is not None, "preview": preview, "report": report, "reference": reference}
             result = api.dehaze(source, target, stac=stac, haze_map=haze_map, reporter=reporter, **options)
         # standard output is the raster's alone when it goes through a pipe
         result = replace(result, src=result.src if src[0] != PIPE else PIPE, dst=result.dst if dst != PIPE else PIPE)
