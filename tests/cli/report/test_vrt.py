@@ -1,13 +1,17 @@
 """`infdehaze run --vrt`: gain and offset in place of pixels, applied by GDAL when it reads."""
 
+import warnings
+
 import numpy as np
 import pytest
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy as copy_raster
 from rio_cogeo.cogeo import cog_validate
 
 from infdehaze_cli import RunConfig, dehaze
 from infdehaze_cli.raster import OutputWriter
+from infdehaze_cli.report import VrtWriter
 
 
 @pytest.fixture
@@ -129,3 +133,58 @@ def test_files_that_exist_are_kept_without_overwrite(cli, make_raster, tmp_path)
 
     assert ended.code == 2
     assert (tmp_path / "clean.gain.tif").read_text() == "mine"
+
+
+def with_a_mask(make_raster):
+    """Make a raster with a mask of its own."""
+    path = make_raster()
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        mask = np.full(file.shape, 255, np.uint8)
+        mask[:20] = 0
+        file.write_mask(mask)
+    return path
+
+
+def without_a_place(make_raster):
+    """Make a plain picture."""
+    with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):
+        return make_raster(profile={"crs": None, "transform": None})
+
+
+@pytest.mark.parametrize(
+    ("make", "hint"),
+    [
+        (with_a_mask, "has a mask"),
+        (without_a_place, "no geotransform"),
+    ],
+    ids=["mask", "no place"],
+)
+def test_a_source_that_would_read_otherwise_is_refused(cli, make_raster, tmp_path, make, hint):
+    ended = cli("run", make(make_raster), "--vrt", tmp_path / "clean.vrt")
+
+    assert ended.code == 3
+    assert hint in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_nothing_is_left_when_writing_fails(cli, make_raster, tmp_path, monkeypatch):
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(VrtWriter, "_document", full)
+
+    ended = cli("run", make_raster(), "--vrt", tmp_path / "clean.vrt", "-q")
+
+    assert ended.code == 5
+    assert "No space left" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_dark_values_do_not_become_nodata(cli, make_raster, landscape_pixels, tmp_path):
+    pixels = np.maximum(landscape_pixels(height=300, width=400) // 40, 1).astype(np.uint8)
+
+    cli("run", make_raster(pixels=pixels, profile={"nodata": 0}), "--vrt", tmp_path / "clean.vrt", "--weights", "lite")
+
+    with rasterio.open(tmp_path / "clean.vrt") as vrt:
+        assert vrt.nodata == 0
+        assert (vrt.read() > 0).all()
