@@ -168,7 +168,7 @@ def dehaze(
         Also write a STAC item here, next to or above ``dst``; needs the package pystac.
     vrt : bool
         Make ``dst`` a VRT with rasters of gain and offset beside it, in place of new pixels: a few megabytes that
-        GDAL 3.9 applies to ``src`` when it reads. It leaves out the residual. ``format``, ``profile``,
+        GDAL 3.9 applies to ``src`` when it reads. ``format``, ``profile``,
         ``creation_options`` and ``other_bands`` do not apply.
     creation_options : mapping, optional
         GDAL creation options.

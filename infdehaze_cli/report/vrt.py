@@ -1,7 +1,6 @@
 """A reversible output: gain and offset rasters, and a GDAL VRT that applies them to the source when it is read.
 
-The scattering model ``J = A + (I - A) exp(d)`` is a gain and an offset a pixel, both as smooth as haze is. The small
-residual of the network is left out, so pixels differ a little from those of a full run.
+The scattering model ``J = A + (I - A) exp(d) + r`` is a gain and an offset a pixel, both as smooth as haze is.
 """
 
 from __future__ import annotations
@@ -81,13 +80,12 @@ class VrtWriter:
         self._token = secrets.token_hex(4)
 
     def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
-        """Take the haze of a window, float32 (6, rows, cols); restored values are not kept."""
+        """Take the haze of a window, float32 (6, rows, cols), and what the restored values add to its gain."""
         if haze is None:
             raise ValueError("gain and offset need the haze of the window")
-        limits = self._scene.limits
-        gain, airlight = np.exp(haze[:3]), haze[3:]
-        # native units: lo + span J, with I = (native - lo) / span
-        offset = (1 - gain) * (limits.lo + limits.span * airlight)
+        limits, gain = self._scene.limits, np.exp(haze[:3])
+        # J - I exp(d) is A (1 - exp(d)) + r; in native units, lo + span J, the dark limit comes along
+        offset = limits.lo * (1 - gain) + limits.span * (restored - gain * block.values)
         if self._bands == 1:
             gain, offset = gain.mean(0, keepdims=True), offset.mean(0, keepdims=True)
         self._means.add(block.window, np.concatenate([gain, offset]), block.valid)

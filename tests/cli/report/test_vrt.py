@@ -10,26 +10,12 @@ from rasterio.shutil import copy as copy_raster
 from rio_cogeo.cogeo import cog_validate
 
 from infdehaze_cli import RunConfig, dehaze
-from infdehaze_cli.raster import OutputWriter
 from infdehaze_cli.report import VrtWriter
 
 
 @pytest.fixture
 def config(tiny_checkpoint, scratch):
     return RunConfig(weights=str(tiny_checkpoint), device="cpu", scratch=scratch)
-
-
-@pytest.fixture
-def without_residual(monkeypatch):
-    """Make full runs invert the scattering model alone, from the haze that the engine hands out."""
-    write = OutputWriter.write
-
-    def plain(self, block, restored, haze=None):
-        depth, airlight = haze[:3], haze[3:]
-        write(self, block, block.values + np.expm1(depth) * (block.values - airlight), haze)
-
-    monkeypatch.setattr(OutputWriter, "write", plain)
-    monkeypatch.setattr(OutputWriter, "wants_haze", True)
 
 
 def differences(scene, tmp_path, config, **options):
@@ -43,7 +29,7 @@ def differences(scene, tmp_path, config, **options):
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
-def test_pixels_equal_those_of_a_full_run_within_2(make_raster, tmp_path, shipped, without_residual, bands):
+def test_pixels_equal_those_of_a_full_run_within_2(make_raster, tmp_path, shipped, bands):
     apart, _ = differences(make_raster(bands=bands, height=300, width=400), tmp_path, shipped)
 
     assert np.abs(apart).max() <= 2
@@ -57,14 +43,14 @@ def shipped(scratch):
     return RunConfig(weights="lite", device="cpu", scratch=scratch)
 
 
-def test_values_of_16_bits_keep_their_scale(make_raster, tmp_path, shipped, without_residual):
+def test_values_of_16_bits_keep_their_scale(make_raster, tmp_path, shipped):
     apart, _ = differences(make_raster(dtype="uint16", height=300, width=400), tmp_path, shipped)
 
     # values run over about 9000
     assert np.abs(apart).max() <= 2 / 255 * 9000
 
 
-def test_pixels_without_data_stay(make_raster, landscape_pixels, tmp_path, shipped, without_residual):
+def test_pixels_without_data_stay(make_raster, landscape_pixels, tmp_path, shipped):
     pixels = landscape_pixels(height=300, width=400)
     pixels[:, 50:130, 60:200] = 0
     apart, valid = differences(make_raster(pixels=pixels, profile={"nodata": 0}), tmp_path, shipped)
