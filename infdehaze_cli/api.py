@@ -24,6 +24,7 @@ from .host_memory import CACHE_MOST, SourceFacts
 from .plan import Plan, RunConfig
 from .planner import make_plan
 from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, parse_wavelengths, redacted
+from .report import Beside, VrtWriter
 from .stac import check_item, write_item
 
 
@@ -122,7 +123,11 @@ def dehaze(
     other_bands: OtherBands = "copy",
     wavelengths: str | None = None,
     haze_map: str | Path | None = None,
+    preview: str | Path | None = None,
+    report: str | Path | None = None,
+    reference: str | Path | None = None,
     stac: str | Path | None = None,
+    vrt: bool = False,
     creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
@@ -151,9 +156,20 @@ def dehaze(
     wavelengths : str, optional
         Of all bands, ``0.49,0.56,0.66,0.84``, in micrometres or nanometres; by default from the file.
     haze_map : str or Path, optional
-        Also write the optical depth that was taken away, a float32 COG.
+        Also write the optical depth that was taken away, a float32 COG, with a QGIS style beside it.
+    preview : str or Path, optional
+        Also write a PNG of the scene before and after, at most 2000 px wide.
+    report : str or Path, optional
+        Also write a page of HTML that shows what was done. Like the style and the preview it is written after the
+        output, which stands when one of them fails.
+    reference : str or Path, optional
+        A clear raster on the same grid, against which the report scores the scene.
     stac : str or Path, optional
         Also write a STAC item here, next to or above ``dst``; needs the package pystac.
+    vrt : bool
+        Make ``dst`` a VRT with rasters of gain and offset beside it, in place of new pixels: a few megabytes that
+        GDAL 3.9 applies to ``src`` when it reads. ``format``, ``profile``,
+        ``creation_options`` and ``other_bands`` do not apply.
     creation_options : mapping, optional
         GDAL creation options.
     overwrite : bool
@@ -182,6 +198,8 @@ def dehaze(
     if stac is not None:
         check_item(stac, dst, overwrite=overwrite)
     with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
+        beside = Beside(scene, dst, other_bands, haze_map, preview, report, reference, overwrite)
+        reporter = beside.reporter(reporter)
         model = load_model(config.weights)
         chosen = plan_scene(scene, model, config)
         work = _work_folder(config.scratch, chosen.scratch_bytes)
@@ -190,7 +208,9 @@ def dehaze(
                 gdal_environment(chosen.gdal_cache_bytes),
                 # each thread has a handle of its own
                 Scene.open(src, bands=bands, scale_range=_limits(scene)) as second,
-                OutputWriter(
+                VrtWriter(scene, dst, overwrite=overwrite)
+                if vrt
+                else OutputWriter(
                     scene,
                     dst,
                     format=format,
@@ -209,7 +229,7 @@ def dehaze(
                     model,
                     scene,
                     second,
-                    map_writer or writer,
+                    beside.writer(map_writer or writer),
                     scratch=work,
                     budget=config.gpu_mem,
                     strength=config.strength,
@@ -227,7 +247,7 @@ def dehaze(
             shutil.rmtree(work, ignore_errors=True)
         total = time.perf_counter() - started
         seconds = {**measured.seconds, "finish": started + total - finishing, "total": total}
-        return RunResult(
+        result = RunResult(
             src=redacted(src),
             dst=redacted(dst),
             width=scene.width,
@@ -248,10 +268,12 @@ def dehaze(
             megapixels_per_second=round(scene.width * scene.height / 1e6 / total, 3),
             resumed=False,
         )
+        beside.finish(result.to_dict(), chosen)
+        return result
 
 
 def _haze_writer(
-    scene: Scene, haze_map: str | Path | None, dst: str | Path, writer: OutputWriter, overwrite: bool
+    scene: Scene, haze_map: str | Path | None, dst: str | Path, writer: OutputWriter | VrtWriter, overwrite: bool
 ) -> AbstractContextManager[HazeMapWriter | None]:
     """Make the writer of the haze map, where one is wanted."""
     if haze_map is None:

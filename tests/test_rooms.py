@@ -16,6 +16,7 @@ RULES = [
     (APPLICATION / "raster", {"torch", "infdehaze", "typer", "rich", "infdehaze_cli.engine", "infdehaze_cli.store"}),
     (APPLICATION / "store", {"infdehaze", "rasterio", "infdehaze_cli.raster", "infdehaze_cli.engine"}),
     (APPLICATION / "training", {"infdehaze_cli.engine", "typer", "rich"}),
+    (APPLICATION / "report", {"torch", "infdehaze", "typer", "rich", "infdehaze_cli.store", "infdehaze_cli.commands"}),
     (APPLICATION / "scores", {"infdehaze", "infdehaze_cli.engine", "infdehaze_cli.raster"}),
     (APPLICATION / "commands", {"torch", "zarr", "rasterio"}),
     (APPLICATION / "plan.py", {"torch", "rasterio", "infdehaze_cli.engine", "infdehaze_cli.raster"}),

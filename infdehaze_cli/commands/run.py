@@ -34,6 +34,9 @@ def run(
         str | None,
         typer.Option("--out-dir", metavar="DIR", help="Folder for outputs; they keep their names, with .tif."),
     ] = None,
+    vrt: Annotated[
+        str | None, typer.Option(metavar="FILE", help="In place of an output: a VRT with gains and offsets beside it.")
+    ] = None,
     gpu_mem: c.GpuMem = None,
     ram: c.Ram = "4G",  # type: ignore[assignment]  # parsed by size_option
     scratch: c.Scratch = None,
@@ -56,6 +59,15 @@ def run(
     ] = None,
     haze_map: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the optical depth that was taken away.")
+    ] = None,
+    preview: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a PNG of the scene before and after.")
+    ] = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a page of HTML that shows what was done.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Clear raster on the same grid; the report gives scores.")
     ] = None,
     scale_range: c.ScaleRange = None,
     file_format: Annotated[
@@ -93,7 +105,12 @@ def run(
         weights=weights,
         strength=strength,
     )
+    if vrt is not None:
+        if any((dst, out_dir, profile, file_format, co, other_bands != "copy")) or src[0] == PIPE:
+            raise UsageError("--vrt stands in place of an output. Give one file as source, and no option of outputs.")
+        dst = vrt
     _check_places(src, dst, out_dir, stac, haze_map)
+    _check_explained(dst, preview, report, reference)
     if profile is not None and file_format is not None:
         raise UsageError("--profile says which format an output has. Leave out --format.")
     chosen_bands, limits, co_options = c.parse_bands(bands), c.parse_range(scale_range), c.parse_creation_options(co)
@@ -120,6 +137,7 @@ def run(
     assert dst is not None
     with spooled_input(src[0], work) as source, piped_output(dst, work) as target:
         with c.progress(quiet) as reporter:
+            options |= {"vrt": vrt is not None, "preview": preview, "report": report, "reference": reference}
             result = api.dehaze(source, target, stac=stac, haze_map=haze_map, reporter=reporter, **options)
         # standard output is the raster's alone when it goes through a pipe
         result = replace(result, src=result.src if src[0] != PIPE else PIPE, dst=result.dst if dst != PIPE else PIPE)
@@ -144,6 +162,12 @@ def _check_places(
         raise UsageError("A haze map belongs to one output. Give one source and --output.")
     if stac is not None and (out_dir is not None or dst == PIPE):
         raise UsageError("A STAC item describes one output that has a name. Give one source and --output.")
+
+
+def _check_explained(dst: str | None, *beside: str | None) -> None:
+    """Check that what explains an output belongs to one that has a name."""
+    if any(path is not None for path in beside) and dst in (None, PIPE):
+        raise UsageError("A preview or report shows one output that has a name. Give one source and --output.")
 
 
 def _run_each(pairs: list[tuple[str, str]], options: dict[str, Any], *, as_json: bool, quiet: bool) -> None:

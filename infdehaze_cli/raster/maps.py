@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio.shutil
@@ -17,7 +17,6 @@ from infdehaze_cli.errors import StorageError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.destination import check_destination, remove_all, sync_and_rename
-from infdehaze_cli.raster.output import OutputWriter
 from infdehaze_cli.raster.source import Block, Scene
 
 _COG = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "NUM_THREADS": "ALL_CPUS", "BIGTIFF": "IF_SAFER"}
@@ -139,6 +138,14 @@ class MapWriter:
         self.close()
 
 
+class BlockWriter(Protocol):
+    """What takes the windows of a restored scene."""
+
+    def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
+        """Take a window, its restored values, and the haze that was taken away."""
+        ...
+
+
 class HazeMapWriter:
     """Hands windows on to the output's writer, and writes the optical depth that was taken away as a float32 COG.
 
@@ -161,7 +168,7 @@ class HazeMapWriter:
 
     wants_haze = True
 
-    def __init__(self, scene: Scene, dst: str | Path, output: OutputWriter, *, overwrite: bool = False) -> None:
+    def __init__(self, scene: Scene, dst: str | Path, output: BlockWriter, *, overwrite: bool = False) -> None:
         colours = ("grey",) if len(scene.colour_bands) == 1 else ("red", "green", "blue")
         names = [f"optical depth, {colour}" for colour in colours]
         self._map = MapWriter(scene, dst, names, overwrite=overwrite, nodata=float("nan"), cog=True)

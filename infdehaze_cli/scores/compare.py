@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from rasterio.transform import rowcol, xy
 
 from infdehaze_cli.errors import InputError, UsageError
 from infdehaze_cli.geometry import Window, split_windows
@@ -70,6 +71,54 @@ def compare_rasters(
         return _score(pictures, scales, window_size, tile, overlap)
 
 
+def check_pair(
+    first: PathLike, first_bands: Sequence[int] | None, second: PathLike, second_bands: Sequence[int] | None
+) -> None:
+    """Check that `compare_rasters` would take two rasters, without reading pixels.
+
+    Parameters
+    ----------
+    first, second : str or path
+        A raster of the result's grid and type, and the reference.
+    first_bands, second_bands : sequence of int, optional
+        As `compare_rasters`, of each.
+
+    Raises
+    ------
+    InputError
+        If one cannot be opened, they differ in size, lie more than half a pixel apart on Earth, or mix types.
+    UsageError
+        If one has no such band.
+    """
+    with open_picture(first, first_bands) as one, open_picture(second, second_bands) as two:
+        _check_size(one, two)
+        _check_place(one, two)
+        _check_types((one, two))
+
+
+def _check_place(one: Picture, two: Picture) -> None:
+    """Check that two rasters that know their place lie on one grid."""
+    if one.crs is None or two.crs is None:
+        return
+    rows, cols = np.array([0, 0, one.height, one.height]), np.array([0, one.width, 0, one.width])
+    there = rowcol(one.transform, *xy(two.transform, rows, cols, offset="ul"), op=np.asarray)
+    if one.crs != two.crs or float(np.abs(np.array(there) - (rows, cols)).max()) > 0.5:
+        raise InputError(
+            f"{two.name} does not lie on the grid of {one.name}. Bring it onto that grid, for example with gdalwarp."
+        )
+
+
+def _check_types(pictures: Sequence[Picture]) -> None:
+    """Check that the values of rasters can be matched without a peak."""
+    fixed = [picture.dtype in _FULL_SCALE for picture in pictures]
+    if any(fixed) and not all(fixed):
+        kinds = " and ".join(sorted({str(picture.dtype) for picture in pictures}))
+        raise InputError(
+            f"{pictures[0].name} and its partners mix {kinds} values, whose ranges cannot be matched. "
+            "Convert them to one type, or give the peak value that they share."
+        )
+
+
 def _score(pictures: Sequence[Picture], scales: Sequence[float], window_size: int, tile: int, overlap: int) -> Scores:
     """Stream result, reference and, if it is there, the hazy input through the accumulators."""
     height, width = pictures[0].height, pictures[0].width
@@ -110,15 +159,9 @@ def _scales(pictures: Sequence[Picture], peak: float | None, window_size: int) -
     if peak is not None:
         return [peak] * len(pictures)
     reference = pictures[1]
-    fixed = [picture.dtype in _FULL_SCALE for picture in pictures]
-    if all(fixed):
+    _check_types(pictures)
+    if reference.dtype in _FULL_SCALE:
         return [_FULL_SCALE[picture.dtype] for picture in pictures]
-    if any(fixed):
-        kinds = " and ".join(sorted({str(picture.dtype) for picture in pictures}))
-        raise InputError(
-            f"{pictures[0].name} and its partners mix {kinds} values, whose ranges cannot be matched. "
-            "Convert them to one type, or give the peak value that they share."
-        )
     largest = 0.0
     for window in split_windows(reference.height, reference.width, window_size, window_size):
         # Scaled by 1: the values are 0 where invalid, so they cannot win.

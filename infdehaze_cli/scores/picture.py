@@ -31,6 +31,8 @@ class Picture:
     height, width : int
     dtype : numpy.dtype
         Common to the colour bands.
+    crs, transform
+        Its place on Earth; a plain picture has no CRS.
     """
 
     def __init__(self, dataset: Any, name: str, bands: Sequence[int] | None) -> None:
@@ -39,6 +41,7 @@ class Picture:
         self.name = name
         self.height: int = dataset.height
         self.width: int = dataset.width
+        self.crs, self.transform = dataset.crs, dataset.transform
         self.dtype = np.result_type(*(dataset.dtypes[band - 1] for band in self._bands))
         if self.dtype.kind not in "iuf":
             raise InputError(f"{name} holds {self.dtype} values. Give a raster of real numbers.")

@@ -1,0 +1,79 @@
+"""Block means of a run's haze, gathered while the output is written: a coarse map in a few megabytes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infdehaze_cli.engine.protocols import SceneWriter
+from infdehaze_cli.geometry import Window
+from infdehaze_cli.raster import Block
+
+
+class BlockMeans:
+    """Means over squares of ``factor`` pixels of a scene that comes in windows, which need not fit the squares.
+
+    Parameters
+    ----------
+    channels, height, width
+        Of the scene.
+    factor
+        Pixels of a square's side.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, factor: int) -> None:
+        self.factor = factor
+        shape = -(-height // factor), -(-width // factor)
+        self._sums = np.zeros((channels, *shape))
+        self._counts = np.zeros(shape)
+
+    def add(self, window: Window, values: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Add the valid pixels of a window: values (channels, rows, cols), valid (rows, cols)."""
+        rows, row_starts = self._cells(window.row, window.height)
+        cols, col_starts = self._cells(window.col, window.width)
+
+        def summed(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+            half: NDArray[np.float64] = np.add.reduceat(plane, row_starts, axis=-2)
+            whole: NDArray[np.float64] = np.add.reduceat(half, col_starts, axis=-1)
+            return whole
+
+        for total, channel in zip(self._sums, values, strict=True):
+            total[rows, cols] += summed(np.where(valid, channel, 0.0))
+        self._counts[rows, cols] += summed(valid.astype(np.float64))
+
+    def _cells(self, start: int, length: int) -> tuple[slice, NDArray[np.intp]]:
+        """Return the squares that a range of pixels touches, and where in the range each begins."""
+        cells = np.arange(start, start + length) // self.factor
+        return slice(int(cells[0]), int(cells[-1]) + 1), np.flatnonzero(np.diff(cells, prepend=-1))
+
+    def means(self) -> NDArray[np.float32]:
+        """Return the means (channels, rows, cols), NaN where no pixel was valid."""
+        known = self._counts > 0
+        return np.where(known, self._sums / np.where(known, self._counts, 1.0), np.nan).astype(np.float32)
+
+
+class HazeMeans:
+    """Hands windows on to the output's writer, and keeps means of the optical depth that was taken away.
+
+    Parameters
+    ----------
+    output
+        The writer of the restored scene.
+    height, width
+        Of the scene.
+    factor
+        Pixels of a square's side.
+    """
+
+    wants_haze = True
+
+    def __init__(self, output: SceneWriter[Block], height: int, width: int, factor: int) -> None:
+        self._output = output
+        self.depth = BlockMeans(3, height, width, factor)
+
+    def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
+        """Write a window, and count its haze."""
+        if haze is None:
+            raise ValueError("means of the haze need the haze of the window")
+        self._output.write(block, restored, haze)
+        self.depth.add(block.window, haze[:3], block.valid)
