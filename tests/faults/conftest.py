@@ -18,9 +18,9 @@ from infdehaze.network import InfDehaze
 from infdehaze.weights import save_weights
 from rasterio.transform import Affine
 
-from infdehaze_cli import RunConfig
+from infdehaze_cli import RunConfig, dehaze
 
-HEIGHT, WIDTH = 420, 500
+HEIGHT, WIDTH = 230, 290
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +51,34 @@ def weights(make_weights):
     return make_weights(7)
 
 
+@pytest.fixture(scope="session")
+def draw(picture):
+    """Write a scene of thirty tiles into a folder."""
+
+    def make(folder):
+        return _write(folder / "scene.tif", picture)
+
+    return make
+
+
 @pytest.fixture
-def src(tmp_path, picture):
+def src(tmp_path, draw):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    return draw(folder)
+
+
+@pytest.fixture(scope="session")
+def whole(draw, weights, tmp_path_factory):
+    """The output of a run without faults, as bytes."""
+    folder = tmp_path_factory.mktemp("whole")
+    settings = {"weights": str(weights), "scratch": folder, "device": "cpu", "residuals": "ssd", "batch": 2}
+    dehaze(draw(folder), folder / "clean.tif", config=RunConfig(**settings))
+    return (folder / "clean.tif").read_bytes()
+
+
+def _write(path, picture):
     pixels = (picture(HEIGHT, WIDTH) * 255).round().astype(np.uint8)
-    path = tmp_path / "in" / "scene.tif"
-    path.parent.mkdir()
     place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 463_000, 0, -1, 5_571_000)}
     shape = {"count": 3, "height": HEIGHT, "width": WIDTH, "dtype": "uint8"}
     with rasterio.open(path, "w", driver="GTiff", **shape, **place) as file:
@@ -79,10 +102,10 @@ def scratch(tmp_path):
 
 @pytest.fixture
 def config(weights, scratch):
-    """Make a request whose residuals all go to disk, four tiles a batch."""
+    """Make a request whose residuals all go to disk, two tiles a batch."""
 
     def make(**changes):
-        settings = {"weights": str(weights), "scratch": scratch, "device": "cpu", "residuals": "ssd", "batch": 4}
+        settings = {"weights": str(weights), "scratch": scratch, "device": "cpu", "residuals": "ssd", "batch": 2}
         return RunConfig(**{**settings, **changes})
 
     return make
