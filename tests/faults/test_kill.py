@@ -85,12 +85,13 @@ def test_a_signal_ends_a_run_soon_and_leaves_no_temporary_file(
         time.sleep(0.1 + rng.uniform(0, lasts))
         os.kill(pid, number)
         code = program.wait(pid)
-        if code == 0:
+        assert code in (0, expected)
+        if dst.exists():
+            # the signal came after the rename
             assert dst.read_bytes() == whole
             dst.unlink()
-        else:
-            assert code == expected
-            assert list(dst.parent.iterdir()) == []
+        assert list(dst.parent.iterdir()) == []
+        if code:
             assert "Traceback" not in program.err.read_text()
 
         before = finished_batches(scratch)
@@ -131,7 +132,8 @@ def test_a_file_that_may_not_grow_is_5_and_the_run_goes_on_later(
         limit = int(len(whole) * (part + 0.5) / times(2, 10))
         code = program.wait(program.start(*command, file_size=limit))
         said = program.err.read_text()
-        assert (code, said.count("\n")) == (5, 1), said
+        # libtiff has lines of its own, which cannot be turned off
+        assert (code, said.count("infdehaze: ")) == (5, 1), said
         assert list(dst.parent.iterdir()) == []
 
         assert program.wait(program.start(*command)) == 0
@@ -190,7 +192,7 @@ def test_a_full_disk_is_5_and_the_run_goes_on_once_there_is_room(
             assert dst.read_bytes() == whole
             dst.unlink()
             continue
-        assert (code, said.count("\n")) == (5, 1), said
+        assert (code, said.count("infdehaze: ")) == (5, 1), said
         assert not dst.exists()
 
         assert program.wait(program.start(*command)) == 0, program.err.read_text()

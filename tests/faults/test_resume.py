@@ -1,10 +1,8 @@
 """An interrupted run goes on: the same bytes, no work done twice, and only with what it was begun with."""
 
 import errno
-import itertools
 import json
 import os
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,9 @@ from infdehaze.encoder import Encoder
 from infdehaze.weights import load_model
 from zarr.storage import LocalStore
 
-from infdehaze_cli import BudgetError, CorruptError, StorageError, UsageError, dehaze
-from infdehaze_cli.api import plan_scene
-from infdehaze_cli.raster import Scene
+from infdehaze_cli import CorruptError, StorageError, UsageError, dehaze, plan_run
 from infdehaze_cli.raster.output import OutputWriter
-from infdehaze_cli.store import ZarrResidualStore
+from infdehaze_cli.store import ZarrResidualStore, row_bytes
 from infdehaze_cli.work_folder import claim
 
 
@@ -97,10 +93,9 @@ def test_a_run_may_be_interrupted_again_and_again(src, dst, config, whole, inter
 
 def test_batches_that_were_in_memory_are_encoded_again(src, dst, config, whole, interrupt, encoded, scratch):
     # room for some of the batches beside what must be there
-    changes = {
-        "residuals": "dram",
-        "ram": next(ram for ram in itertools.count(2**20, 2**15) if _some_fit(src, config, ram)),
-    }
+    row = row_bytes(load_model(config().weights).preset.residual_shapes, "fp16")
+    all_of_it = plan_run(src, config=config(residuals="dram")).predicted_host_bytes
+    changes = {"residuals": "dram", "ram": all_of_it - 8 * 2 * row}
     folder = interrupt(PLACES["writing"], 1, **changes)
     before = sum(len(json.loads(entry)["tiles"]) for entry in entries(folder)[1:])
     encoded.clear()
@@ -110,18 +105,6 @@ def test_batches_that_were_in_memory_are_encoded_again(src, dst, config, whole, 
     assert result.resumed
     assert sum(encoded) == result.tiles - before > 0
     assert dst.read_bytes() == whole
-
-
-def _some_fit(src, config, ram):
-    request = config(residuals="dram", ram=ram)
-    with Scene.open(src) as scene:
-        try:
-            return 3 <= plan_scene(scene, _load(request.weights), request).batches_in_memory < 12
-        except BudgetError:
-            return False
-
-
-_load = cache(load_model)
 
 
 def test_with_no_resume_it_starts_afresh(src, dst, config, whole, interrupt, encoded, scratch):
