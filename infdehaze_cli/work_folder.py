@@ -119,6 +119,8 @@ def claim(scratch: Path, dst: str | Path, note: Callable[[str], None]) -> Iterat
     try:
         lock = _lock(path)
     except OSError as error:
+        with suppress(OSError):
+            path.rmdir()
         raise _unusable(scratch, error) from error
     if lock is None:
         raise StorageError(
