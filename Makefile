@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime
 READY := $(VENV)/.ready
 
-.PHONY: demo test quick lint format bench clean
+.PHONY: demo test quick faults lint format bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -30,6 +30,9 @@ test: lint  ## everything
 
 quick: $(READY)  ## the tests that take less than a minute together
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+faults: $(READY)  ## kills, signals, damage and full disks, as often as docs/reliability.md says
+	INFDEHAZE_FAULTS=long $(BIN)/python -m pytest tests/faults -s
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,13 +17,15 @@ from infdehaze.weights import load_model
 
 from .calibration import calibrate, estimate_seconds
 from .engine import Reporter, Silent, execute, peak_rss_bytes, resolve_device
-from .errors import StorageError, UsageError
+from .errors import UsageError
 from .host_memory import CACHE_MOST, SourceFacts
+from .identity import identify
 from .plan import Plan, RunConfig
 from .planner import make_plan
 from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, parse_wavelengths, redacted
 from .report import Beside, VrtWriter
 from .stac import check_item, write_item
+from .work_folder import WorkFolder, claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,7 @@ class RunResult:
     seconds: dict[str, float]
     megapixels_per_second: float
     resumed: bool
+    """Whether it went on from what an interrupted run had left."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
@@ -130,6 +131,7 @@ def dehaze(
     vrt: bool = False,
     creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    resume: bool = True,
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Remove the haze from a raster.
@@ -174,6 +176,8 @@ def dehaze(
         GDAL creation options.
     overwrite : bool
         Whether an existing ``dst`` may be replaced.
+    resume : bool
+        Whether to go on with an interrupted run into ``dst``, if there is one, rather than start afresh.
     reporter : Reporter, optional
         Is told how it goes on.
 
@@ -190,7 +194,8 @@ def dehaze(
     BudgetError
         When the budget cannot hold the run.
     StorageError, CorruptError
-        When a disk fails, is full or gives damaged data back.
+        When a disk fails, is full or gives damaged data back; when another run writes ``dst``, or an interrupted
+        one into it was begun with another input, other weights or another request.
     """
     config = config or RunConfig()
     reporter = reporter or Silent()
@@ -201,9 +206,8 @@ def dehaze(
         beside = Beside(scene, dst, other_bands, haze_map, preview, report, reference, overwrite)
         reporter = beside.reporter(reporter)
         model = load_model(config.weights)
-        chosen = plan_scene(scene, model, config)
-        work = _work_folder(config.scratch, chosen.scratch_bytes)
-        try:
+        with claim(config.scratch, dst, reporter.note) as work:
+            chosen = _begin(work, scene, model, config, bands, resume=resume)
             with (
                 gdal_environment(chosen.gdal_cache_bytes),
                 # each thread has a handle of its own
@@ -220,9 +224,10 @@ def dehaze(
                     creation_options=creation_options or {},
                     overwrite=overwrite,
                     tags=_tags(config, chosen),
-                    work_dir=work,
+                    work_dir=work.path,
+                    token=work.token,
                 ) as writer,
-                _haze_writer(scene, haze_map, dst, writer, overwrite) as map_writer,
+                _haze_writer(scene, haze_map, dst, writer, overwrite, work.token) as map_writer,
             ):
                 measured = execute(
                     chosen,
@@ -230,10 +235,11 @@ def dehaze(
                     scene,
                     second,
                     beside.writer(map_writer or writer),
-                    scratch=work,
+                    scratch=work.path,
                     budget=config.gpu_mem,
                     strength=config.strength,
                     reporter=reporter,
+                    journal=work.journal if _keeps_work(chosen) else None,
                 )
                 reporter.phase("finish", 1)
                 finishing = time.perf_counter()
@@ -243,8 +249,6 @@ def dehaze(
                 if stac is not None:
                     write_item(stac, dst)
                 reporter.advance()
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         total = time.perf_counter() - started
         seconds = {**measured.seconds, "finish": started + total - finishing, "total": total}
         result = RunResult(
@@ -266,21 +270,54 @@ def dehaze(
             scratch_bytes=measured.scratch_bytes,
             seconds={name: round(value, 3) for name, value in seconds.items()},
             megapixels_per_second=round(scene.width * scene.height / 1e6 / total, 3),
-            resumed=False,
+            resumed=work.found,
         )
         beside.finish(result.to_dict(), chosen)
         return result
 
 
+def _keeps_work(chosen: Plan) -> bool:
+    """Whether a run puts anything on disk that an interrupted one could go on from."""
+    return chosen.tier != "recompute" and chosen.batches_in_memory < chosen.batches
+
+
+def _begin(
+    work: WorkFolder,
+    scene: Scene,
+    model: InfDehaze,
+    config: RunConfig,
+    bands: tuple[int, ...] | None,
+    *,
+    resume: bool,
+) -> Plan:
+    """Plan a run, or take the plan of the interrupted one that it goes on with."""
+    if work.found and not resume:
+        work.restart()
+    if work.found:
+        chosen = work.check(identify(scene, config, bands))
+        work.check_space(chosen.scratch_bytes)
+        return chosen
+    chosen = plan_scene(scene, model, config)
+    work.check_space(chosen.scratch_bytes)
+    if _keeps_work(chosen):
+        work.journal.begin(identify(scene, config, bands), chosen)
+    return chosen
+
+
 def _haze_writer(
-    scene: Scene, haze_map: str | Path | None, dst: str | Path, writer: OutputWriter | VrtWriter, overwrite: bool
+    scene: Scene,
+    haze_map: str | Path | None,
+    dst: str | Path,
+    writer: OutputWriter | VrtWriter,
+    overwrite: bool,
+    token: str,
 ) -> AbstractContextManager[HazeMapWriter | None]:
     """Make the writer of the haze map, where one is wanted."""
     if haze_map is None:
         return nullcontext()
     if Path(haze_map).absolute() == Path(dst).absolute():
         raise UsageError(f"{dst} cannot be both the output and its haze map. Name two files.")
-    return HazeMapWriter(scene, haze_map, writer, overwrite=overwrite)
+    return HazeMapWriter(scene, haze_map, writer, overwrite=overwrite, token=token)
 
 
 def _limits(scene: Scene) -> tuple[float, float]:
@@ -296,19 +333,3 @@ def _tags(config: RunConfig, chosen: Plan) -> dict[str, str]:
         "INFDEHAZE_STRENGTH": f"{config.strength:g}",
         "INFDEHAZE_OVERLAP": str(chosen.overlap),
     }
-
-
-def _work_folder(scratch: Path, needed: int) -> Path:
-    """Make the run's own folder below ``scratch``, which must have room for it."""
-    try:
-        free = shutil.disk_usage(scratch).free
-        if free < needed:
-            raise StorageError(
-                f"The scratch folder {scratch} has {free // 1024**2} MiB free, and this run needs {needed // 1024**2}. "
-                "Free some space, name another folder with --scratch, or use --residuals recompute."
-            )
-        return Path(tempfile.mkdtemp(prefix="infdehaze-", dir=scratch))
-    except OSError as error:
-        raise StorageError(
-            f"The scratch folder {scratch} cannot be used ({error.strerror or error}). Name another with --scratch."
-        ) from error

@@ -235,7 +235,8 @@ def _fit_host(
     scratch = (latents if latents_on_disk else 0) + (3 * latents if heads_on_disk else 0)
 
     def stored(in_memory: int) -> int:
-        return max(0, grid.count - in_memory * batch) * row
+        # beside the residuals lie the tiles' latents, from which an interrupted run goes on
+        return max(0, grid.count - in_memory * batch) * (row + latents // grid.count)
 
     tier = _choose_tier(config, preset, room, batches, rates, scratch + stored(room), row)
     in_memory = {"dram": room, "ssd": 0, "recompute": 0}[tier]

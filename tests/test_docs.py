@@ -21,7 +21,7 @@ TRAINING = (
 FROZEN = {
     "run": f"src -o --output --out-dir {BUDGET} {NETWORK} --strength --bands --other-bands --wavelengths "
     "--vrt --haze-map --preview --report --reference --scale-range --format "
-    "--profile --co --stac --overwrite --dry-run --json -q --quiet --debug",
+    "--profile --co --stac --overwrite --no-resume --dry-run --json -q --quiet --debug",
     "plan": f"src {BUDGET} {NETWORK} --bands --json --debug",
     "demo": "-o --output --size --seed --style --gpu-mem --device --weights --json -q --quiet --debug",
     "models": "--json --debug",

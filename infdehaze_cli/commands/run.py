@@ -82,6 +82,9 @@ def run(
         Path | None, typer.Option(metavar="FILE", help="Also write a STAC item; needs pip install 'infdehaze[stac]'.")
     ] = None,
     overwrite: c.Overwrite = False,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Start afresh where an interrupted run has left its work.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on stdout; with --out-dir one a line.")
@@ -129,6 +132,7 @@ def run(
         "wavelengths": wavelengths,
         "creation_options": co_options,
         "overwrite": overwrite,
+        "resume": not no_resume,
     }
     if out_dir is not None:
         pairs = name_outputs(src, out_dir, overwrite=overwrite)
@@ -136,6 +140,9 @@ def run(
         return
     assert dst is not None
     with spooled_input(src[0], work) as source, piped_output(dst, work) as target:
+        if PIPE in (src[0], dst):
+            # what comes through a pipe cannot be had again: its work files go with it
+            options["config"] = replace(config, scratch=Path(source if src[0] == PIPE else target).parent)
         with c.progress(quiet) as reporter:
             options |= {"vrt": vrt is not None, "preview": preview, "report": report, "reference": reference}
             result = api.dehaze(source, target, stac=stac, haze_map=haze_map, reporter=reporter, **options)

@@ -8,16 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from infdehaze.network import InfDehaze
 from infdehaze.presets import Preset
 
+from infdehaze_cli.journal import Journal
 from infdehaze_cli.plan import Plan
 from infdehaze_cli.store import RecomputeStore, ResidualStore, Workspace, ZarrResidualStore, row_length, stored_dtype
 
 from .bottleneck import stream_bottleneck
 from .device import Device
 from .elastic import Elastic
+from .encoded import Encoded
 from .phases import B, SceneState, decode_phase, encode_phase
 from .protocols import Reporter, SceneReader, SceneWriter, SourceBlock
 from .threads import BusyClock
@@ -46,6 +49,7 @@ def execute(
     budget: int | None,
     strength: float,
     reporter: Reporter,
+    journal: Journal | None = None,
 ) -> Measured:
     """Run all phases over a scene.
 
@@ -67,6 +71,9 @@ def execute(
         0..1, how much of the haze is taken away.
     reporter : Reporter
         Is told how it goes on.
+    journal : Journal, optional
+        Is told which batches are on disk, and says which an interrupted run has left there. With it, what is worth
+        keeping stays in ``scratch``, even when all went well.
 
     Raises
     ------
@@ -94,10 +101,11 @@ def execute(
         codec=plan.codec,
     )
     state = SceneState.empty(plan, preset, workspace)
-    store = _residual_store(plan, preset, scratch)
+    store = _residual_store(plan, preset, scratch, journal)
+    encoded = Encoded(_latent_store(plan, preset, scratch, journal), journal, plan.batches_in_memory)
     try:
         with timed("encode"):
-            encode_phase(model, device, scene, state, store, reporter, clocks, amount)
+            encode_phase(model, device, scene, state, store, encoded, reporter, clocks, amount)
         with timed("bottleneck"):
             reporter.phase("bottleneck", len(model.bottleneck.layers))
             stream_bottleneck(
@@ -112,15 +120,23 @@ def execute(
             )
         with timed("decode"):
             decode_phase(model, device, scene, second, writer, state, store, reporter, clocks, strength, amount)
-        on_disk = store.disk_bytes + workspace.disk_bytes
+        on_disk = store.disk_bytes + encoded.disk_bytes + workspace.disk_bytes
     finally:
-        store.close()
+        for each in (store, encoded):
+            each.close(keep=journal is not None)
         workspace.close()
     seconds |= {name: clock.seconds for name, clock in clocks.items()}
     return Measured(device.peak_bytes, on_disk, seconds)
 
 
-def _residual_store(plan: Plan, preset: Preset, scratch: Path) -> ResidualStore:
+def _found(journal: Journal | None) -> dict[int, int] | None:
+    """Return the batches that an interrupted run has left on disk, with the number of their tiles."""
+    if journal is None or not journal.worth_keeping:
+        return None
+    return {batch: len(tiles) for batch, tiles in journal.encoded.items()}
+
+
+def _residual_store(plan: Plan, preset: Preset, scratch: Path, journal: Journal | None) -> ResidualStore:
     if plan.tier == "recompute":
         return RecomputeStore()
     return ZarrResidualStore(
@@ -131,4 +147,21 @@ def _residual_store(plan: Plan, preset: Preset, scratch: Path) -> ResidualStore:
         scratch / "residuals",
         plan.batches_in_memory,
         plan.codec,
+        _found(journal),
+    )
+
+
+def _latent_store(plan: Plan, preset: Preset, scratch: Path, journal: Journal | None) -> ResidualStore | None:
+    """Return where the latents of batches lie whose residuals are on disk, in full precision."""
+    if plan.tier == "recompute" or plan.batches_in_memory >= plan.batches:
+        return None
+    return ZarrResidualStore(
+        plan.batches,
+        plan.batch,
+        preset.latent_side**2 * preset.widths[-1],
+        np.dtype(np.float32),
+        scratch / "encoded",
+        0,
+        plan.codec,
+        _found(journal),
     )

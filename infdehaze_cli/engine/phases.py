@@ -16,6 +16,7 @@ from infdehaze.tiling import TileGrid, enlarge, fill_invalid, scatter
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infdehaze_cli.errors import CorruptError
 from infdehaze_cli.geometry import Window, split_windows
 from infdehaze_cli.host_memory import QUEUE
 from infdehaze_cli.memory import COMPOSE_COLS, COMPOSE_ROWS
@@ -25,9 +26,10 @@ from infdehaze_cli.store import ResidualStore, SceneArray, Workspace, from_store
 from .canvas import FieldCanvas
 from .device import Device, PendingCopy
 from .elastic import Elastic
+from .encoded import Encoded, KeptBatch, encoded_again
 from .protocols import Reporter, SceneReader, SceneWriter, SourceBlock
 from .threads import BusyClock, Prefetch, Sink
-from .tiles import TileBatch, iterate_batches, read_batch
+from .tiles import TileBatch, read_batch
 
 B = TypeVar("B", bound=SourceBlock)
 
@@ -116,11 +118,12 @@ def encode_phase(
     scene: SceneReader[SourceBlock],
     state: SceneState,
     store: ResidualStore,
+    encoded: Encoded,
     reporter: Reporter,
     clocks: dict[str, BusyClock],
     amount: Elastic,
 ) -> None:
-    """Encode all tiles: latents to the host, residuals to the store.
+    """Encode all tiles that an interrupted run has not: latents to the host, residuals to the store.
 
     Reading, computing and storing go on at the same time, at most ``QUEUE`` batches apart.
     """
@@ -128,22 +131,31 @@ def encode_phase(
 
     latents = LatentRows(state)
 
-    def keep(item: tuple[TileBatch, list[PendingCopy]]) -> None:
+    def keep(item: tuple[TileBatch | KeptBatch, list[PendingCopy]]) -> None:
         tiles, copies = item
+        if isinstance(tiles, KeptBatch):
+            for latent, index in zip(tiles.latents, tiles.indices, strict=True):
+                latents.put(index, latent)
+            return
         parts = [copy.wait() for copy in copies]
         for latent, index in zip((tile for part in parts for tile in part[0]), tiles.indices, strict=True):
             latents.put(index, latent)
         packed = [to_stored(part[1]) for part in parts if len(part) > 1]
         if packed:
             store.write(tiles.number, packed[0] if len(packed) == 1 else np.concatenate(packed))
+        encoded.put(tiles.number, tiles.indices, [part[0] for part in parts])
 
-    batches = iterate_batches(scene, state.grid, state.batch)
+    batches = encoded.batches(scene, state.grid, state.batch, state.side)
     metered = False
     with Prefetch(batches, QUEUE, clocks["read"]) as ahead, Sink(keep, QUEUE, clocks["store"]) as sink:
-        for tiles in ahead:
+        for tiles, damage in ahead:
+            if damage:
+                reporter.note(damage)
             state.members[tiles.number] = tiles.indices
-            if tiles.indices:
-                copies: list[PendingCopy] = []
+            copies: list[PendingCopy] = []
+            if isinstance(tiles, KeptBatch):
+                sink.put((tiles, copies))
+            elif tiles.indices:
                 with device.metered(not metered):
                     amount.run(len(tiles.indices), partial(_encode_part, model, device, state, store, tiles, copies))
                 metered = True
@@ -175,6 +187,8 @@ class _Ready:
     number: int
     packed: Tensor | None
     tiles: TileBatch | None
+    damage: str = ""
+    """Why a stored batch has to be encoded again."""
 
 
 def _fetch(scene: SceneReader[SourceBlock], state: SceneState, store: ResidualStore) -> Iterator[_Ready]:
@@ -184,7 +198,16 @@ def _fetch(scene: SceneReader[SourceBlock], state: SceneState, store: ResidualSt
         elif store.recompute:
             yield _Ready(number, None, read_batch(scene, state.grid, number, state.batch))
         else:
-            yield _Ready(number, from_stored(store.read(number), state.residual_dtype), None)
+            yield _load(scene, state, store, number)
+
+
+def _load(scene: SceneReader[SourceBlock], state: SceneState, store: ResidualStore, number: int) -> _Ready:
+    """Load residuals, or read the tiles again when the disk has lost or spoilt them (design, section 3.5)."""
+    try:
+        return _Ready(number, from_stored(store.read(number), state.residual_dtype), None)
+    except CorruptError as error:
+        tiles = read_batch(scene, state.grid, number, state.batch)
+        return _Ready(number, None, tiles, encoded_again(number, error))
 
 
 def decode_phase(
@@ -227,6 +250,8 @@ def decode_phase(
     ):
         row = 0
         for item in ready:
+            if item.damage:
+                reporter.note(item.damage)
             indices = state.members[item.number]
             fields: dict[int, Tensor] = {}
             if indices:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -77,9 +76,3 @@ def _read_mirrored(
         return block.values, block.valid
     take = np.ix_(rows - row0, cols - col0)
     return block.values[:, take[0], take[1]], block.valid[take]
-
-
-def iterate_batches(scene: SceneReader[SourceBlock], grid: TileGrid, batch: int) -> Iterator[TileBatch]:
-    """Read all batches in order."""
-    for number in range(-(-grid.count // batch)):
-        yield read_batch(scene, grid, number, batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -205,6 +206,16 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def temporary_name(dst: str | Path, token: str | None) -> str:
+    """Return what the names of an output's temporary files begin with.
+
+    With a ``token``, who has it alone may write the output, and files of that name are left from a process that was
+    killed; without one the name is new.
+    """
+    stem = Path(str(dst).split("?")[0].rpartition("/")[2] or "output").stem
+    return f".{stem}.{token or secrets.token_hex(4)}"
 
 
 def remove_all(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from infdehaze_cli.errors import StorageError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
-from infdehaze_cli.raster.destination import check_destination, remove_all, sync_and_rename
+from infdehaze_cli.raster.destination import check_destination, remove_all, sync_and_rename, temporary_name
 from infdehaze_cli.raster.source import Block, Scene
 
 _COG = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "NUM_THREADS": "ALL_CPUS", "BIGTIFF": "IF_SAFER"}
@@ -39,6 +38,8 @@ class MapWriter:
         The value of pixels without data, if any.
     cog
         Whether the file becomes a Cloud Optimized GeoTIFF.
+    token
+        A part of temporary names; see `destination.temporary_name`.
 
     Raises
     ------
@@ -57,10 +58,14 @@ class MapWriter:
         overwrite: bool = False,
         nodata: float | None = None,
         cog: bool = False,
+        token: str | None = None,
     ) -> None:
         self._dst = check_destination(scene.path, dst, overwrite=overwrite)
-        self._partial = self._dst.with_name(f".{self._dst.stem}.{secrets.token_hex(4)}.tmp.tif")
-        self._cog = self._dst.with_name(f".{self._dst.stem}.{secrets.token_hex(4)}.cog.tmp.tif") if cog else None
+        name = temporary_name(self._dst, token)
+        self._partial = self._dst.with_name(f"{name}.tmp.tif")
+        self._cog = self._dst.with_name(f"{name}.cog.tmp.tif") if cog else None
+        for left in (self._partial, *([self._cog] if self._cog else [])):
+            remove_all(left)
         place = {key: value for key, value in scene.metadata.creation().items() if key in ("crs", "transform")}
         self._dataset: Any = None
         try:
@@ -159,6 +164,8 @@ class HazeMapWriter:
         The writer of the restored scene.
     overwrite
         Whether an existing file may be replaced.
+    token
+        A part of temporary names; see `destination.temporary_name`.
 
     Raises
     ------
@@ -168,10 +175,12 @@ class HazeMapWriter:
 
     wants_haze = True
 
-    def __init__(self, scene: Scene, dst: str | Path, output: BlockWriter, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, scene: Scene, dst: str | Path, output: BlockWriter, *, overwrite: bool = False, token: str | None = None
+    ) -> None:
         colours = ("grey",) if len(scene.colour_bands) == 1 else ("red", "green", "blue")
         names = [f"optical depth, {colour}" for colour in colours]
-        self._map = MapWriter(scene, dst, names, overwrite=overwrite, nodata=float("nan"), cog=True)
+        self._map = MapWriter(scene, dst, names, overwrite=overwrite, nodata=float("nan"), cog=True, token=token)
         self._output, self._bands = output, len(names)
 
     def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from infdehaze_cli.raster import others
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.bands import OtherBands, kept_bands
 from infdehaze_cli.raster.cog import CARRIER_DOMAIN, make_cog
-from infdehaze_cli.raster.destination import check_free_space, check_options, choose_target, remove_all
+from infdehaze_cli.raster.destination import check_free_space, check_options, choose_target, remove_all, temporary_name
 from infdehaze_cli.raster.locations import is_local
 from infdehaze_cli.raster.profiles import (
     NO_OPTIONS,
@@ -62,6 +61,8 @@ class OutputWriter:
     work_dir
         Where the uncompressed file lies that a COG is made from, and any file before its upload; beside ``dst``,
         or in the system's temporary folder, if None.
+    token
+        A part of temporary names; see `destination.temporary_name`.
 
     Raises
     ------
@@ -84,6 +85,7 @@ class OutputWriter:
         overwrite: bool = False,
         tags: Mapping[str, str] = NO_OPTIONS,
         work_dir: Path | None = None,
+        token: str | None = None,
     ) -> None:
         self._scene, self._dst = scene, dst
         chosen = find_profile(profile, format)
@@ -97,13 +99,15 @@ class OutputWriter:
         self._target = choose_target(scene.path, dst, work_dir, overwrite=overwrite)
         self._written = 0
         overrides = {**chosen.options, **{key.upper(): value for key, value in creation_options.items()}}
-        token = f".{_stem(dst)}.{secrets.token_hex(4)}"
-        self._final = self._target.folder / f"{token}.tmp.tif"
+        name = temporary_name(dst, token)
+        self._final = self._target.folder / f"{name}.tmp.tif"
         self._options = cog_options(overrides) if self._cog else gtiff_options(scene.dtype, overrides)
-        self._raw = (work_dir or self._target.folder) / f"{token}.raw.tmp.tif" if self._cog else self._final
+        self._raw = (work_dir or self._target.folder) / f"{name}.raw.tmp.tif" if self._cog else self._final
         if overrides:
             check_options(scene, self._metadata, "COG" if self._cog else "GTiff", self._options)
         check_free_space(scene, len(self._bands), self._raw.parent, self._target.folder, cog=self._cog)
+        for left in (self._raw, self._final):
+            remove_all(left)
         self._tags = {**tags, "INFDEHAZE_SCALE_RANGE": str(scene.limits)}
         self._dataset: Any = None
         self._create(intermediate_options() if self._cog else self._options)
@@ -253,8 +257,3 @@ class OutputWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._remove()
-
-
-def _stem(dst: str | Path) -> str:
-    """Return the name of an output without folders and suffix."""
-    return Path(str(dst).split("?")[0].rpartition("/")[2] or "output").stem

@@ -7,6 +7,7 @@ sections 2.4 and 6); here `--ram` says how many of them (design, section 3.2).
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -44,8 +45,8 @@ class ResidualStore(Protocol):
         """Give the residuals of a batch back."""
         ...
 
-    def close(self) -> None:
-        """Free what is held, in memory and on disk."""
+    def close(self, *, keep: bool = False) -> None:
+        """Free what is held, in memory and, unless it is to be kept, on disk."""
         ...
 
 
@@ -62,7 +63,7 @@ class RecomputeStore:
         """Refuse: the engine encodes again instead."""
         raise AssertionError("nothing is stored in the recompute tier")
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         """Nothing is held."""
 
 
@@ -81,6 +82,8 @@ class ZarrResidualStore:
         How many batches are kept in memory, from the first on.
     codec : str
         See :func:`.codecs.codecs_of`.
+    found : mapping, optional
+        Batches on disk from an interrupted run, with the number of their tiles; None to begin with an empty folder.
 
     Raises
     ------
@@ -101,12 +104,14 @@ class ZarrResidualStore:
         folder: Path,
         in_memory: int,
         codec: str = "none",
+        found: Mapping[int, int] | None = None,
     ) -> None:
         self._shape, self._batch, self._dtype = (max(1, batches) * batch, length), batch, dtype
         self._folder, self._in_memory, self._codec = folder, in_memory, codec
         self._arrays: dict[bool, Any] = {}
-        self._written: dict[int, int] = {}
-        self.disk_bytes = 0
+        self._written: dict[int, int] = dict(found or {})
+        self._reopened = found is not None
+        self.disk_bytes = sum(self._written.values()) * length * dtype.itemsize
         # a scratch folder that cannot be used is found before the first tile, not hours later
         if in_memory < batches:
             self._array(on_disk=True)
@@ -114,6 +119,9 @@ class ZarrResidualStore:
     def _array(self, on_disk: bool) -> Any:
         if on_disk not in self._arrays:
             try:
+                if on_disk and self._reopened:
+                    # the plan says what it holds; a damaged header is not asked
+                    (self._folder / "zarr.json").unlink(missing_ok=True)
                 self._arrays[on_disk] = zarr.create_array(
                     LocalStore(self._folder) if on_disk else MemoryStore(),
                     shape=self._shape,
@@ -132,6 +140,9 @@ class ZarrResidualStore:
         """Keep the residuals of a batch, (tiles, L) with at most ``batch`` tiles."""
         start, on_disk = batch * self._batch, batch >= self._in_memory
         try:
+            if on_disk and self._reopened:
+                # zarr reads a chunk before it writes a part of it, and this one may be damaged
+                self._chunk(batch).unlink(missing_ok=True)
             self._array(on_disk)[start : start + len(packed)] = packed
         except OSError as error:
             raise disk_error(self._folder, error) from error
@@ -159,7 +170,8 @@ class ZarrResidualStore:
     def _chunk(self, batch: int) -> Path:
         return self._folder / "c" / str(batch) / "0"
 
-    def close(self) -> None:
-        """Free the memory, and remove the folder."""
+    def close(self, *, keep: bool = False) -> None:
+        """Free the memory, and remove the folder unless it is to be kept."""
         self._arrays.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from infdehaze.presets import PRESETS
 
 from infdehaze_cli import memory
 from infdehaze_cli.errors import BudgetError, UsageError
-from infdehaze_cli.host_memory import SourceFacts
+from infdehaze_cli.host_memory import SourceFacts, latent_bytes
 from infdehaze_cli.memory import predict_device_bytes
 from infdehaze_cli.plan import Plan, RunConfig, default_scratch
 from infdehaze_cli.planner import Rates, make_plan
@@ -240,7 +240,7 @@ def test_auto_takes_what_is_faster_and_fits(preset, rates, stored):
 @pytest.mark.parametrize("tier", ["dram", "ssd", "recompute"])
 def test_a_tier_that_was_given_is_taken_and_its_bytes_are_said(tier):
     made = plan(residuals=tier)
-    size = residual_bytes(made, "base")
+    size = residual_bytes(made, "base") + latent_bytes(PRESETS["base"], made.grid)
     assert made.tier == tier
     assert made.scratch_bytes == (size if tier == "ssd" else 0)
     assert (made.batches_in_memory == made.batches) == (tier == "dram")
@@ -305,11 +305,13 @@ def test_no_ram_at_all_is_refused_in_a_line():
 @pytest.mark.parametrize(("dtype", "size"), [("fp32", 4), ("fp16", 2), ("bf16", 2)])
 def test_the_residual_dtype_counts(dtype, size):
     made = plan(residuals="ssd", residual_dtype=dtype)
-    assert made.scratch_bytes == made.tiles * PRESETS["base"].residual_values * size
+    latents = latent_bytes(PRESETS["base"], made.grid)
+    assert made.scratch_bytes == made.tiles * PRESETS["base"].residual_values * size + latents
 
 
 def test_int8_halves_the_bytes_but_for_its_scales():
-    half, eighth = (plan(residuals="ssd", residual_dtype=dtype).scratch_bytes for dtype in ("fp16", "int8"))
+    made = [plan(residuals="ssd", residual_dtype=dtype) for dtype in ("fp16", "int8")]
+    half, eighth = (p.scratch_bytes - latent_bytes(PRESETS["base"], p.grid) for p in made)
     assert 0.5 < eighth / half < 0.51
 
 

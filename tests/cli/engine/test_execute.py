@@ -403,11 +403,13 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("batch", [0, 2])
-def test_a_damaged_chunk_on_disk_is_found(engine, model, small, damage, batch):
-    listener = Listener(bottleneck=lambda: DAMAGES[damage](chunk_file(engine, batch)))
-    with pytest.raises(CorruptError, match=f"batch {batch}") as caught:
-        engine.run(model, small, residuals="ssd", batch=4, overlap=0, reporter=listener)
-    assert caught.value.exit_code == 6
+def test_a_damaged_chunk_on_disk_is_found_and_encoded_again(engine, model, small, damage, batch):
+    whole = engine.run(model, small, residuals="ssd", batch=4, overlap=0)
+    listener, notes = Listener(bottleneck=lambda: DAMAGES[damage](chunk_file(engine, batch))), []
+    listener.note = notes.append
+    found = engine.run(model, small, residuals="ssd", batch=4, overlap=0, reporter=listener)
+    assert np.array_equal(found.image, whole.image)
+    assert [note.split(": ")[1] for note in notes] == [f"batch {batch} is encoded again."]
     assert list(engine.scratch.iterdir()) == []
 
 

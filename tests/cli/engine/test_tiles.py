@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from infdehaze.tiling import TileGrid, cut_tiles, mirror_pad
 
-from infdehaze_cli.engine.tiles import iterate_batches, read_batch
+from infdehaze_cli.engine.tiles import read_batch
 
 TILE = 16
 
@@ -19,6 +19,10 @@ def pixels(height, width, seed=0):
 def cut(array, grid):
     padded = mirror_pad(torch.from_numpy(array)[None], grid.padded_height, grid.padded_width)
     return cut_tiles(padded, grid)[0].numpy()
+
+
+def read_all(scene, grid, batch):
+    return [read_batch(scene, grid, number, batch) for number in range(-(-grid.count // batch))]
 
 
 @settings(max_examples=80, deadline=None)
@@ -35,7 +39,7 @@ def test_batches_equal_tiles_of_the_padded_scene(make_engine, height, width, ove
     rng = np.random.default_rng(seed)
     valid = rng.random((height, width)) < 0.9
     valid[: int(height * cover)] = False
-    batches = list(iterate_batches(make_engine.reader(picture, valid), grid, batch))
+    batches = read_all(make_engine.reader(picture, valid), grid, batch)
     tiles, masks = cut(picture, grid), cut(valid[None], grid)[:, 0]
 
     assert [b.number for b in batches] == list(range(-(-grid.count // batch)))
@@ -53,7 +57,7 @@ def test_batches_equal_tiles_of_the_padded_scene(make_engine, height, width, ove
 def test_tiles_of_a_row_are_read_at_once(make_engine, batch, reads):
     grid = TileGrid(4 * TILE, 5 * TILE, TILE, 0)
     reader = make_engine.reader(pixels(4 * TILE, 5 * TILE), np.ones((4 * TILE, 5 * TILE), bool))
-    list(iterate_batches(reader, grid, batch))
+    read_all(reader, grid, batch)
     assert reader.reads == reads
 
 

@@ -1,0 +1,101 @@
+"""What the encoder phase leaves on disk for an interrupted run to go on from (design, section 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from infdehaze.tiling import TileGrid
+from torch import Tensor
+
+from infdehaze_cli.errors import CorruptError
+from infdehaze_cli.journal import Journal
+from infdehaze_cli.store import ResidualStore
+
+from .protocols import SceneReader, SourceBlock
+from .tiles import TileBatch, read_batch
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBatch:
+    """A batch that an interrupted run has encoded."""
+
+    number: int
+    indices: tuple[int, ...]
+    """Tiles with data, in order."""
+    latents: Tensor
+    """float32 (len(indices), side, side, C)."""
+
+
+class Encoded:
+    """Latents of the batches whose residuals go to disk, and the journal that says which are there.
+
+    The latents in the scene's grid are changed by the bottleneck, and may be in memory; these are what it begins with.
+
+    Parameters
+    ----------
+    latents : ResidualStore, optional
+        Rows of latents in full precision, by batch; None where no residuals go to disk either.
+    journal : Journal, optional
+        Is told what is there.
+    in_memory : int
+        Batches, from the first on, whose residuals are in memory and are lost with the process.
+    """
+
+    def __init__(self, latents: ResidualStore | None, journal: Journal | None, in_memory: int) -> None:
+        self._latents, self._journal, self._in_memory = latents, journal, in_memory
+
+    def put(self, batch: int, indices: tuple[int, ...], latents: list[Tensor]) -> None:
+        """Keep the latents, (tiles, side, side, C) in parts, of a batch whose residuals are stored; write it down."""
+        if self._latents is None or batch < self._in_memory:
+            return
+        self._latents.write(batch, np.concatenate([part.flatten(1).numpy() for part in latents]))
+        if self._journal is not None:
+            self._journal.add_encoded(batch, indices)
+
+    def batches(
+        self, scene: SceneReader[SourceBlock], grid: TileGrid, batch: int, side: int
+    ) -> Iterator[tuple[TileBatch | KeptBatch, str]]:
+        """Yield all batches in order: kept, or read in order to be encoded, with what the disk has done to it.
+
+        Parameters
+        ----------
+        scene, grid, batch
+            As of :func:`.tiles.read_batch`.
+        side : int
+            Tokens of a tile along one side.
+        """
+        for number in range(-(-grid.count // batch)):
+            damage = ""
+            try:
+                if (kept := self._get(number, side)) is not None:
+                    yield kept, damage
+                    continue
+            except CorruptError as error:
+                damage = encoded_again(number, error)
+            yield read_batch(scene, grid, number, batch), damage
+
+    def _get(self, number: int, side: int) -> KeptBatch | None:
+        if self._latents is None or self._journal is None or number not in self._journal.encoded:
+            return None
+        indices = self._journal.encoded[number]
+        rows = torch.from_numpy(self._latents.read(number))
+        return KeptBatch(number, indices, rows.view(len(indices), side, side, -1))
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes written to disk so far, before any compression."""
+        return 0 if self._latents is None else self._latents.disk_bytes
+
+    def close(self, *, keep: bool) -> None:
+        """Remove the latents, unless they are to be kept."""
+        if self._latents is not None:
+            self._latents.close(keep=keep)
+
+
+def encoded_again(number: int, error: CorruptError) -> str:
+    """Say that the disk has lost or spoilt a batch, and what is done about it."""
+    what = str(error).partition(". ")[0].partition(" (")[0]
+    return f"{what}: batch {number} is encoded again."

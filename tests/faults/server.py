@@ -1,0 +1,44 @@
+"""Forks a process for each request on standard input, so that a run begins at once and can be killed at any moment."""
+
+import json
+import os
+import sys
+
+from infdehaze_cli.app import main
+
+
+def serve() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            status = os.waitpid(request["wait"], 0)[1]
+            answer = {"code": os.waitstatus_to_exitcode(status)}
+        else:
+            pid = os.fork()
+            if pid == 0:
+                _become_a_run(request)
+            answer = {"pid": pid}
+        print(json.dumps(answer), flush=True)
+
+
+def _become_a_run(request: dict) -> None:
+    code = 70
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        for number, place in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
+            os.dup2(os.open(place, os.O_RDONLY if number == 0 else flags, 0o600), number)
+        if request["file_size"] is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"], request["file_size"]))
+        main(request["arguments"])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()

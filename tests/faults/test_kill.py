@@ -1,0 +1,200 @@
+"""Processes that end at a random moment: killed, interrupted, out of disk. The same command again ends well."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork and no SIGKILL")
+
+
+@pytest.fixture
+def command(src, dst, config):
+    made = config()
+    work = ("--scratch", made.scratch, "--residuals", made.residuals, "--batch", made.batch)
+    return ("run", src, "-o", dst, *work, "--weights", made.weights, "--device", "cpu", "--json", "-q")
+
+
+@pytest.fixture
+def finish(program, command, dst, scratch):
+    """Run to the end; return the output's bytes and what was said, and take the output away."""
+
+    def run():
+        assert program.wait(program.start(*command)) == 0, program.err.read_text()
+        content = dst.read_bytes()
+        assert list(dst.parent.iterdir()) == [dst]
+        assert list(scratch.iterdir()) == []
+        dst.unlink()
+        return content, json.loads(program.out.read_text())
+
+    return run
+
+
+def seconds_of(finish):
+    started = time.monotonic()
+    finish()
+    return time.monotonic() - started
+
+
+def finished_batches(scratch):
+    """Count the batches that the journal says are done; nothing but its end may be torn."""
+    (path,) = [*scratch.glob("*/journal.jsonl")] or [None]
+    return 0 if path is None else sum(1 for line in path.read_bytes().split(b"\n")[1:] if line[-9:-8] == b"\t")
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(program, command, finish, dst, scratch, times):
+    whole, _ = finish()
+    lasts, rng = seconds_of(finish), random.Random(0)
+    tally = {"nothing": 0, "some": 0, "ended": 0}
+
+    for _ in range(times(4, 50)):
+        pid = program.start(*command)
+        time.sleep(rng.uniform(0.02, lasts))
+        os.kill(pid, signal.SIGKILL)
+        code = program.wait(pid)
+        if code == 0 or dst.exists():
+            # only a whole output has the name
+            assert dst.read_bytes() == whole
+            dst.unlink()
+            tally["ended"] += 1
+        before = finished_batches(scratch)
+        tally["some" if before else "nothing"] += 1
+
+        content, said = finish()
+
+        assert content == whole
+        assert said["resumed"] == (before > 0)
+    print(f"\nkilled: {tally}")
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_soon_and_leaves_no_temporary_file(
+    program, command, finish, dst, scratch, times, number, expected
+):
+    whole, _ = finish()
+    lasts, rng = seconds_of(finish), random.Random(1)
+
+    for _ in range(times(2, 20)):
+        pid = program.start(*command)
+        # not before the program listens
+        time.sleep(0.1 + rng.uniform(0, lasts))
+        os.kill(pid, number)
+        code = program.wait(pid)
+        assert code in (0, expected)
+        if dst.exists():
+            # the signal came after the rename
+            assert dst.read_bytes() == whole
+            dst.unlink()
+        assert list(dst.parent.iterdir()) == []
+        if code:
+            assert "Traceback" not in program.err.read_text()
+
+        before = finished_batches(scratch)
+        content, said = finish()
+        assert content == whole
+        assert said["resumed"] == (before > 0)
+
+
+def test_a_second_process_into_the_same_output_is_told(program, command, finish, dst, scratch):
+    whole, _ = finish()
+    first = program.start(*command)
+    while not list(scratch.glob("*/lock")):
+        time.sleep(0.005)
+    os.kill(first, signal.SIGSTOP)
+    try:
+        code = program.wait(program.start(*command))
+        said = program.err.read_text()
+    finally:
+        os.kill(first, signal.SIGCONT)
+
+    assert code == 5
+    assert f"process {first}" in said
+    assert said.count("\n") == 1
+    assert program.wait(first) == 0
+    assert dst.read_bytes() == whole
+
+
+@pytest.mark.parametrize("threads", ["1", "ALL_CPUS"])
+def test_a_file_that_may_not_grow_is_5_and_the_run_goes_on_later(
+    program, command, finish, dst, scratch, times, threads
+):
+    command = (*command, "--format", "gtiff", "--co", f"NUM_THREADS={threads}", "--co", "COMPRESS=DEFLATE")
+    assert program.wait(program.start(*command)) == 0
+    whole = dst.read_bytes()
+    dst.unlink()
+
+    for part in range(times(2, 10)):
+        limit = int(len(whole) * (part + 0.5) / times(2, 10))
+        code = program.wait(program.start(*command, file_size=limit))
+        said = program.err.read_text()
+        # libtiff has lines of its own, which cannot be turned off
+        assert (code, said.count("infdehaze: ")) == (5, 1), said
+        assert list(dst.parent.iterdir()) == []
+
+        assert program.wait(program.start(*command)) == 0
+        assert dst.read_bytes() == whole
+        dst.unlink()
+        assert list(scratch.iterdir()) == []
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Mount a file system of some bytes."""
+    mounted = []
+
+    def make(size):
+        place = tmp_path / "small"
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", place], capture_output=True)
+        if done.returncode:
+            pytest.skip("only root may mount a small file system")
+        mounted.append(place)
+        return place
+
+    yield make
+    for place in mounted:
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it takes tmpfs")
+@pytest.mark.parametrize("full", ["scratch", "destination"])
+def test_a_full_disk_is_5_and_the_run_goes_on_once_there_is_room(
+    program, command, finish, dst, scratch, mount, times, full
+):
+    """The free space is taken while the run goes on, so that the check at its start does not find it."""
+    whole, _ = finish()
+    place = mount(64 * 2**20)
+    command = list(command)
+    if full == "scratch":
+        command[command.index("--scratch") + 1] = place
+    else:
+        dst = place / "clean.tif"
+        command[command.index("-o") + 1] = dst
+    ballast = place / "ballast"
+
+    for part in range(times(2, 10)):
+        pid = program.start(*command)
+        while not list((place if full == "scratch" else scratch).glob("infdehaze-*/journal.jsonl")):
+            time.sleep(0.002)
+        os.kill(pid, signal.SIGSTOP)
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        ballast.write_bytes(bytes(max(0, free - 40_000 * (part + 1))))
+        os.kill(pid, signal.SIGCONT)
+        code, said = program.wait(pid), program.err.read_text()
+        ballast.unlink()
+        if code == 0:
+            # there was room enough
+            assert dst.read_bytes() == whole
+            dst.unlink()
+            continue
+        assert (code, said.count("infdehaze: ")) == (5, 1), said
+        assert not dst.exists()
+
+        assert program.wait(program.start(*command)) == 0, program.err.read_text()
+        assert dst.read_bytes() == whole
+        dst.unlink()
