@@ -314,7 +314,9 @@ def _mix_rows(
     first, last = part.start * side, min(len(x_HWC), part.stop * side)
     up, down = min(HALO, top + first), min(HALO, len(seen_HWC) - top - last)
     rows = slice(top + first - up, top + last + down)
-    for cols in _chunks(W, max(side, piece_tokens // (last - first) // side * side)):
+    # windows are whole, also where the scene has fewer rows
+    piece = max(side, piece_tokens // max(side, last - first) // side * side)
+    for cols in _chunks(W, piece):
         left, right = min(HALO, cols.start), min(HALO, W - cols.stop)
         seen = (rows, slice(cols.start - left, cols.stop + right))
         with device.metered(first_band and first == cols.start == 0), device.autocast():

@@ -7,12 +7,12 @@ import rasterio
 import torch
 from infdehaze.weights import shipped_weights
 
-from infdehaze_cli import doctor
+from infdehaze_cli import calibration
 
 
 @pytest.fixture(autouse=True)
 def small_probe(monkeypatch):
-    monkeypatch.setattr(doctor, "PROBE", 1024**2)
+    monkeypatch.setattr(calibration, "PROBE_BYTES", 1024**2)
 
 
 def test_it_names_versions_drivers_devices_and_the_scratch_folder(cli, scratch):
