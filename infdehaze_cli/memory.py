@@ -98,7 +98,7 @@ def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
     # while gaps are filled: the values, the known ones, their weight, the result
     fill = 3 * 3 + 1
     # the picture, its copy in patches, and a copy of those, for autocast or for the deviation, which takes two
-    embed = 3 * (4 if preset.patch_statistics else 3)
+    embed = 3 * (4 if preset.patch_statistics or preset.tile_statistics else 3)
     # and what is valid
     peak, kept = pixels * (1 + 4 * max(fill, embed)), pixels * (1 + 4 * 3)
     for stage in range(len(preset.widths)):
@@ -126,7 +126,7 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) ->
         working = max(working, size * _layer_values(preset, stage) + extra + 4 * h * w * c)
     h, w, c = preset.residual_shapes[0]
     fields = 9 * (preset.tile // preset.field_stride) ** 2
-    head = 4 * (2 * h * w * c + 5 * fields)
+    head = 4 * (2 * h * w * c + (7 if preset.coarse_head else 5) * fields)
     return batch * (given + max(working, head)) + _tables_bytes(preset) + _cast_bytes(preset, precision)
 
 

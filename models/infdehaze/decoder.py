@@ -36,11 +36,14 @@ class PatchExpanding(nn.Module):
 class Head(nn.Module):
     """Predict the fields of the scattering model at ``field_stride``.
 
-    It starts at zero, where optical depth and residual are zero and the network is the identity.
+    It starts at zero, where optical depth and residual are zero and the network is the identity. With ``coarse_dim``
+    what the decoder begins with, of so many channels, predicts fields too, and both are added up before they are bounded.
     """
 
-    def __init__(self, dim: int, stem_stride: int, field_stride: int) -> None:
+    def __init__(self, dim: int, stem_stride: int, field_stride: int, coarse_dim: int | None = None) -> None:
         super().__init__()
+        # without a norm: levels are what it reads
+        self.coarse = nn.Linear(coarse_dim, FIELDS) if coarse_dim else None
         self.factor = max(1, stem_stride // field_stride)
         self.pool = max(1, field_stride // stem_stride)
         self.norm = nn.LayerNorm(dim)
@@ -48,13 +51,18 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Map (B, H, W, C) to float32 fields (B, F, h, w) at the field stride."""
+    def forward(self, x_BHWC: Tensor, begin_BHWC: Tensor | None = None) -> Tensor:
+        """Map (B, H, W, C), and what the decoder begins with, to float32 fields (B, F, h, w) at the field stride."""
         x = self.norm(x_BHWC).permute(0, 3, 1, 2)
         if self.pool > 1:
             x = F.avg_pool2d(x, self.pool)
         raw = self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        depth, airlight, residual = F.pixel_shuffle(raw, self.factor).float().chunk(3, 1)
+        raw = F.pixel_shuffle(raw, self.factor).float()
+        if self.coarse is not None and begin_BHWC is not None:
+            coarse_BFhw = self.coarse(begin_BHWC).permute(0, 3, 1, 2).float()
+            # repeated, not interpolated: the smoothing across the scene is for steps
+            raw = raw + F.interpolate(coarse_BFhw, size=raw.shape[2:], mode="nearest")
+        depth, airlight, residual = raw.chunk(3, 1)
         return torch.cat(
             [
                 MAX_DEPTH * torch.tanh(depth / MAX_DEPTH),
@@ -76,7 +84,8 @@ class Decoder(nn.Module):
             self.stages.append(nn.Sequential(*(build(preset, stage, i) for i in range(preset.depths[stage]))))
             if stage:
                 self.expands.append(PatchExpanding(preset.widths[stage], preset.widths[stage - 1]))
-        self.head = Head(preset.widths[0], preset.stem_stride, preset.field_stride)
+        coarse_dim = preset.widths[-1] if preset.coarse_head else None
+        self.head = Head(preset.widths[0], preset.stem_stride, preset.field_stride, coarse_dim)
 
     def forward(self, latent_BHWC: Tensor, residuals: list[Tensor]) -> Tensor:
         """Decode tiles.
@@ -93,10 +102,10 @@ class Decoder(nn.Module):
         Tensor
             float32 fields (B, F, h, w) at the preset's field stride.
         """
-        x = latent_BHWC
+        x = begin_BHWC = latent_BHWC + residuals[-1]
         for i, layers in enumerate(self.stages):
-            x = layers(x + residuals[-1 - i])
+            x = layers(x + residuals[-1 - i] if i else x)
             if i < len(self.expands):
                 x = self.expands[i](x)
-        fields: Tensor = self.head(x)
+        fields: Tensor = self.head(x, begin_BHWC)
         return fields

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .convnext import ConvNeXtLayer
 from .presets import Preset
 from .sfca import SFCA
+from .statistics import TileStatistics
 from .swin import SwinLayer
 
 EncoderDecoderBlock = Callable[[Preset, int, int], nn.Module]
@@ -92,6 +93,7 @@ class Encoder(nn.Module):
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         self.embed = PatchEmbedding(preset.stem_stride, preset.widths[0], preset.patch_statistics)
+        self.statistics = TileStatistics(preset.latent_side, preset.widths[-1]) if preset.tile_statistics else None
         build = BLOCKS[preset.block]
         self.stages, self.merges = nn.ModuleList(), nn.ModuleList()
         for stage, (width, depth) in enumerate(zip(preset.widths, preset.depths, strict=True)):
@@ -114,10 +116,14 @@ class Encoder(nn.Module):
         list of Tensor
             The residuals r1..r4, (B, H, W, C) each, from fine to coarse; the last one is the latent.
         """
+        # first, while no residual takes memory
+        ranks_BhwC = None if self.statistics is None else self.statistics(tiles_B3HW)
         x = self.embed(tiles_B3HW)
         residuals = []
         for stage, layers in enumerate(self.stages):
             x = layers(x)
+            if ranks_BhwC is not None and stage + 1 == len(self.stages):
+                x = x + ranks_BhwC.to(x.dtype)
             residuals.append(x)
             if stage < len(self.merges):
                 x = self.merges[stage](x)

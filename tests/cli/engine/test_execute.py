@@ -108,8 +108,10 @@ def test_chunks_of_any_size_equal_the_plain_network(engine, make_model, picture,
     assert outcome.plan.tile_rows > 8
 
 
-@pytest.mark.parametrize("change", [{"moe": False}, {"attention": False}])
-def test_a_bottleneck_with_a_part_left_out_equals_the_plain_network(engine, make_model, picture, change):
+@pytest.mark.parametrize(
+    "change", [{"moe": False}, {"attention": False}, {"tile_statistics": True, "coarse_head": True}]
+)
+def test_a_network_with_a_part_left_out_or_added_equals_the_plain_network(engine, make_model, picture, change):
     model, hazy = make_model(block_tokens=4, **change), picture(140, 200)
     outcome = engine.run(model, hazy, chunk_tokens=16)
     assert gap(outcome.image, engine.plain(model, hazy)) < CLOSE
