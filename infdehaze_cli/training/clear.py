@@ -22,8 +22,13 @@ from .jpeg import compress_some
 JPEG_SHARE = 0.25
 """Share of the samples that have been through JPEG."""
 
-EVEN_SHARE = 0.14
+EVEN_SHARE = 0.18
 """Share of the samples that even ground is laid over."""
+
+LIFTED_SHARE = 0.15
+"""Share of the samples whose ground has no black: many orthophotos are delivered with lifted shadows, and are clear."""
+
+LIFT = 0.17
 
 NOISE = 0.01
 """Largest standard deviation of the sensor noise."""
@@ -160,4 +165,7 @@ def vary_colours(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
         x = mean * float(rng.uniform(0.6, 1.6)) + (x - mean) * float(rng.uniform(0.05, 0.5))
     if rng.random() < EVEN_SHARE:
         x = lay_even_ground(x, rng)
+    if rng.random() < LIFTED_SHARE:
+        lift = float(rng.uniform(0, LIFT)) * torch.tensor(rng.uniform(0.85, 1.15, (3, 1, 1)), dtype=torch.float32)
+        x = lift + (1 - lift) * x
     return x.clamp(0, 1)

@@ -63,7 +63,7 @@ class TrainConfig:
     airlight_weight: float = 0.1
     step_weight: float = 0.5
     balance_weight: float = 0.01
-    psnr_weight: float = 0.03
+    psnr_weight: float = 0.06
     """Of the logarithm of each sample's squared error, as scores see it: what is nearly right counts too."""
     frequency_weight: float = 0.5
     ssim_weight: float = 0.2

@@ -20,14 +20,20 @@ def lay_even_ground(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
         full = F.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)[0]
         return full[:, : picture_3HW.shape[1], : picture_3HW.shape[2]]
 
-    if rng.random() < 0.7:
+    kind = rng.random()
+    if kind < 0.5:
         # water: red, green and blue rise in this order, and turbid water is brighter and greener
         red = rng.uniform(0.01, 0.16)
         green = red + rng.uniform(0.01, 0.2)
         colour = [red, green, max(0.0, green + rng.uniform(-0.06, 0.14))]
-    else:
+    elif kind < 0.75:
         bright = rng.uniform(0.45, 0.95)
         colour = [bright, bright * rng.uniform(0.86, 1.0), bright * rng.uniform(0.68, 1.0)]
+    else:
+        # snow and ice: nearly white, bluish in the shade
+        bright = rng.uniform(0.7, 0.98)
+        blue = rng.uniform(-0.01, 0.06)
+        colour = [bright * (1 - blue), bright * (1 - blue / 2), bright]
     colour_311 = torch.tensor(colour, dtype=torch.float32)[:, None, None]
     shade = smooth(int(rng.integers(4, 9))) * rng.uniform(0, 0.12)
     ripple = smooth(max(4, round(side / rng.uniform(1.5, 6)))) * rng.uniform(0.0, 0.06)
