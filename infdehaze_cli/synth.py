@@ -24,6 +24,7 @@ def synthesise(
     *,
     style: str = "patches",
     seed: int = 0,
+    feature: float | None = None,
     transmission: str | Path | None = None,
     bands: tuple[int, ...] | None = None,
     scale_range: tuple[float, float] | None = None,
@@ -41,6 +42,8 @@ def synthesise(
         A key of :data:`infdehaze_cli.training.haze.STYLES`.
     seed : int
         The same seed gives the same haze, whatever windows it is made in.
+    feature : float, optional
+        Size in pixels of the largest structures; by default about that of the scene.
     transmission : str or Path, optional
         Also write the true transmission of red, green and blue, float32, 0..1.
 
@@ -55,7 +58,7 @@ def synthesise(
         if transmission is not None and Path(transmission).resolve() == Path(dst).resolve():
             raise UsageError(f"{dst} cannot be both the hazy raster and its transmission. Name two files.")
         generator = torch.Generator().manual_seed(seed)
-        field = HazeField([chosen], scene.height, scene.width, generator)
+        field = HazeField([chosen], scene.height, scene.width, generator, feature)
         names = ("transmission, red", "transmission, green", "transmission, blue")
         maps = MapWriter(scene, transmission, names, overwrite=overwrite) if transmission is not None else None
         try:

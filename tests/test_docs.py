@@ -26,8 +26,8 @@ FROZEN = {
     "demo": "-o --output --size --seed --style --gpu-mem --device --weights --json -q --quiet --debug",
     "models": "--json --debug",
     "doctor": "--scratch --json --debug",
-    "synth": "src -o --output --style --seed --transmission --bands --scale-range --format --overwrite -q --quiet "
-    "--debug",
+    "synth": "src -o --output --style --seed --feature --transmission --bands --scale-range --format --overwrite -q "
+    "--quiet --debug",
     "eval": "result reference --hazy --peak --bands --tile --overlap --json --debug",
     "train": f"data {TRAINING}",
     "finetune": f"data {TRAINING} --all",
@@ -37,6 +37,8 @@ FROZEN = {
     "bench quality": f"--clear --pairs --hazy --seed --per-picture --sheet --keep {NETWORK} --residual-dtype --json -q "
     "--quiet --debug",
     "bench choices": "option --size --style --seed --weights --scratch --device --json -q --quiet --debug",
+    "bench context": "--size --part --style --seed --weights --scratch --device --json -q --quiet --debug",
+    "bench even": "--size --depths --seed --weights --device --overlap --json -q --quiet --debug",
     "bench speed": f"--size --gpu-mem --residuals {NETWORK} --json -q --quiet --debug",
 }
 """Commands, their arguments and options. Taking one away breaks somebody's script: it needs a new major version."""

@@ -14,10 +14,13 @@ from infdehaze_cli.sizes import format_size
 
 from .bench_memory import memory
 from .bench_quality import quality
+from .bench_scenes import context, even
 
 app = typer.Typer(help="Measure quality, speed and memory on this machine.", no_args_is_help=True)
 app.command("memory")(memory)
 app.command("quality")(quality)
+app.command("context")(context)
+app.command("even")(even)
 
 
 @app.command("speed")

@@ -16,6 +16,9 @@ def synth(
     dst: Annotated[Path, typer.Option("-o", "--output", metavar="DST", help="Hazy raster.")],
     style: Annotated[str, typer.Option(help="Kind of haze: veil, patches or dense.")] = "patches",
     seed: Annotated[int, typer.Option(help="Which haze of that kind.")] = 0,
+    feature: Annotated[
+        float | None, typer.Option(min=16, help="Size in px of the largest structures; about the scene by default.")
+    ] = None,
     transmission: Annotated[Path | None, typer.Option(help="Also write the true transmission, float32.")] = None,
     bands: c.Bands = None,
     scale_range: c.ScaleRange = None,
@@ -31,6 +34,7 @@ def synth(
             dst,
             style=style,
             seed=seed,
+            feature=feature,
             transmission=transmission,
             bands=c.parse_bands(bands),
             scale_range=c.parse_range(scale_range),

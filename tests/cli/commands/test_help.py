@@ -19,7 +19,14 @@ COMMANDS = [
     ["finetune"],
     ["bench"],
 ]
-COMMANDS += [["bench", "choices"], ["bench", "memory"], ["bench", "quality"], ["bench", "speed"]]
+COMMANDS += [
+    ["bench", "choices"],
+    ["bench", "context"],
+    ["bench", "even"],
+    ["bench", "memory"],
+    ["bench", "quality"],
+    ["bench", "speed"],
+]
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
