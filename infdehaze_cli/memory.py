@@ -126,7 +126,7 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) ->
         working = max(working, size * _layer_values(preset, stage) + extra + 4 * h * w * c)
     h, w, c = preset.residual_shapes[0]
     fields = 9 * (preset.tile // preset.field_stride) ** 2
-    head = 4 * (2 * h * w * c + (7 if preset.coarse_head else 5) * fields)
+    head = 4 * (2 * h * w * c + (7 if preset.tile_statistics else 5) * fields)
     return batch * (given + max(working, head)) + _tables_bytes(preset) + _cast_bytes(preset, precision)
 
 

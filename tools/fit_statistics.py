@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from infdehaze.decoder import FIELDS, MAX_DEPTH, MEAN_AIRLIGHT
+from infdehaze.decoder import MAX_DEPTH, MEAN_AIRLIGHT
 from infdehaze.network import InfDehaze
+from infdehaze.presets import FIELDS
 from infdehaze.statistics import TileStatistics
 from infdehaze.weights import load_model, save_weights
 from safetensors.torch import load_file, save_file
@@ -103,36 +104,33 @@ def fit(cells: Cells, hidden: nn.Sequential, last: nn.Linear) -> None:
 
 @torch.inference_mode()
 def latents_of(model: InfDehaze, data: ClearFolder, seed: int) -> Tensor:
-    """Return what the decoder begins with for each cell of some crops, (N, C)."""
+    """Return the encoder's latents of each cell of some crops, (N, C)."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    seen = []
-    for _ in range(40):
-        latent = model.encoder(data.batch(model.preset.tile, 8, rng, generator).hazy_B3HW)[-1]
-        seen.append((latent + model.bottleneck(latent)).flatten(0, -2))
-    return torch.cat(seen)
+    tiles = (data.batch(model.preset.tile, 8, rng, generator).hazy_B3HW for _ in range(40))
+    return torch.cat([model.encoder(some)[-1].flatten(0, -2) for some in tiles])
 
 
 @torch.no_grad()
 def put_in(model: InfDehaze, last: nn.Linear, latents_NC: Tensor, share: float) -> None:
-    """Let the statistics write their fields into the latents, and the head read them there."""
+    """Let the latents carry what the statistics say, where the network does not miss what it overwrites."""
     module, head = model.encoder.statistics, model.decoder.head
     assert module is not None
-    assert head.coarse is not None
     values, vectors = torch.linalg.eigh(torch.cov(latents_NC.T.double()))
-    quiet_FC = vectors.T[:FIELDS].float()
-    # the encoder's latent goes to the decoder twice, beside the bottleneck and through it
+    # as strong as a channel is otherwise, so that norms see no stranger
     scale = float(latents_NC.std(0).mean())
-    read_FC = quiet_FC / (2 * scale)
-    print(f"the latents blur the fields by {float(values[:FIELDS].mean().sqrt()) / (2 * scale):.4f}")
-    written = module.mlp[-1]
-    assert isinstance(written, nn.Linear)
-    written.weight.copy_(scale * quiet_FC.T @ last.weight)
-    written.bias.copy_(scale * quiet_FC.T @ last.bias)
+    lost = float(values[:FIELDS].sum() / values.sum())
+    print(f"the fields take the place of {lost:.2%} of the latents' variance, at a scale of {scale:.2f}")
+    carrier_FC = vectors.T[:FIELDS].float() / scale
+    module.carrier.copy_(carrier_FC)
+    assert head.carrier is not None
+    head.carrier.copy_(carrier_FC)
     # nothing is known of the residual, the last third
     shares = torch.full((FIELDS,), share)
     shares[2 * FIELDS // 3 :] = 0
-    head.coarse.weight.copy_(shares[:, None] * read_FC)
-    head.coarse.bias.copy_(-shares * (read_FC @ latents_NC.mean(0)))
+    written = module.mlp[-1]
+    assert isinstance(written, nn.Linear)
+    written.weight.copy_(shares[:, None] * last.weight)
+    written.bias.copy_(shares * last.bias)
     kept = (1 - shares).repeat_interleave(head.factor**2)
     head.linear.weight.mul_(kept[:, None])
     head.linear.bias.mul_(kept)
@@ -153,7 +151,7 @@ def main() -> None:
     torch.manual_seed(given.seed)
     data = ClearFolder.open(given.data, print, down_weight=("dubai",))
     trained = load_model(given.start).eval()
-    model = InfDehaze(replace(trained.preset, tile_statistics=True, coarse_head=True)).eval()
+    model = InfDehaze(replace(trained.preset, tile_statistics=True)).eval()
     model.load_state_dict(trained.state_dict(), strict=False)
     module = model.encoder.statistics
     assert module is not None

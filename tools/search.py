@@ -28,8 +28,6 @@ VARIANTS: dict[str, dict[str, object]] = {
     "as shipped": {},
     "other seed": {"seed": 1},
     "without statistics of tiles": {"overrides": ("tile_statistics=false",)},
-    "without the coarse head": {"overrides": ("coarse_head=false",)},
-    "without both": {"overrides": ("tile_statistics=false", "coarse_head=false")},
     "without SFCA": {"overrides": ("sfca=false",)},
     "without LMMoE": {"overrides": ("moe=false",)},
     "without IBSSA (local only)": {"overrides": ("attention=false",)},
@@ -110,7 +108,13 @@ def main() -> None:
         if not scored.exists():
             if given.only and name not in given.only:
                 continue
-            options = {"crops": ((256, 8, 1.0),), "warmup": 50, "checkpoint_every": 1e9, **changes}
+            options = {
+                "crops": ((256, 8, 1.0),),
+                "warmup": 50,
+                "checkpoint_every": 1e9,
+                "statistics_rate": 1.0,
+                **changes,
+            }
             started = time.process_time()
             weights = train(
                 TrainConfig(data=folder, out=run, steps=given.steps, ema=0.98, **options),  # type: ignore[arg-type]

@@ -50,6 +50,8 @@ class TrainConfig:
     time_limit: float | None = None
     """Seconds of this run and the ones it resumes; the learning rate has decayed by then."""
     lr: float = 1e-3
+    statistics_rate: float = 0.1
+    """Factor on the rate of the statistics of tiles: a batch of a few crops tells levels with much noise."""
     warmup: int = 100
     weight_decay: float = 0.01
     crops: tuple[tuple[int, int, float], ...] = CROPS

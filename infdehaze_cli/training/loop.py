@@ -68,10 +68,13 @@ class Trainer:
             model.encoder.requires_grad_(False)
             model.decoder.requires_grad_(False)
         learned = [p for p in model.parameters() if p.requires_grad]
+        statistics = set() if model.encoder.statistics is None else set(model.encoder.statistics.parameters())
         optimizer = torch.optim.AdamW(
             [
-                {"params": [p for p in learned if p.ndim >= 2], "weight_decay": config.weight_decay},
-                {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
+                {"params": group, "weight_decay": config.weight_decay if matrices else 0.0, "factor": factor}
+                for chosen, factor in ((False, 1.0), (True, config.statistics_rate))
+                for matrices in (True, False)
+                if (group := [p for p in learned if (p in statistics) == chosen and (p.ndim >= 2) == matrices])
             ],
             lr=config.lr,
             betas=(0.9, 0.99),
@@ -118,7 +121,7 @@ class Trainer:
         started = time.perf_counter()
         batch = self.draw(data)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = group["factor"] * self.learning_rate()
         with self._autocast():
             restored = self.network(batch.hazy_B3HW)
         losses = training_loss(config, restored, batch)

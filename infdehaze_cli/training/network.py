@@ -17,9 +17,6 @@ from infdehaze_cli.errors import UsageError
 
 from .config import TrainConfig
 
-ADDABLE = ("encoder.statistics.", "decoder.head.coarse.")
-"""Parts that given weights may lack: they start as the identity."""
-
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -44,10 +41,7 @@ def make_network(config: TrainConfig) -> InfDehaze:
         return given
     model = InfDehaze(preset)
     try:
-        missing, unexpected = model.load_state_dict(given.state_dict(), strict=False)
-        # those parts add nothing until they are trained
-        if unexpected or any(not name.startswith(ADDABLE) for name in missing):
-            raise RuntimeError("other parts")
+        model.load_state_dict(given.state_dict())
     except RuntimeError as error:
         raise CheckpointError(
             f"{config.start} holds weights of {given.preset.name!r}, which do not fit the network {preset.name!r} that "

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .encoder import BLOCKS
+from .presets import FIELDS as FIELDS
 from .presets import Preset
+from .statistics import default_carrier, read_carried
 
-FIELDS = 9
 MAX_DEPTH = 4.0
 """Bound of the optical depth: beyond it (2 % of the light left) there is nothing to restore but noise."""
 MEAN_AIRLIGHT = 0.8
@@ -37,13 +38,14 @@ class Head(nn.Module):
     """Predict the fields of the scattering model at ``field_stride``.
 
     It starts at zero, where optical depth and residual are zero and the network is the identity. With ``coarse_dim``
-    what the decoder begins with, of so many channels, predicts fields too, and both are added up before they are bounded.
+    the encoder's latent, of so many channels, carries coarse fields, and both are added up before they are bounded.
     """
+
+    carrier: Tensor | None
 
     def __init__(self, dim: int, stem_stride: int, field_stride: int, coarse_dim: int | None = None) -> None:
         super().__init__()
-        # without a norm: levels are what it reads
-        self.coarse = nn.Linear(coarse_dim, FIELDS) if coarse_dim else None
+        self.register_buffer("carrier", default_carrier(FIELDS, coarse_dim) if coarse_dim else None)
         self.factor = max(1, stem_stride // field_stride)
         self.pool = max(1, field_stride // stem_stride)
         self.norm = nn.LayerNorm(dim)
@@ -51,15 +53,15 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, x_BHWC: Tensor, begin_BHWC: Tensor | None = None) -> Tensor:
-        """Map (B, H, W, C), and what the decoder begins with, to float32 fields (B, F, h, w) at the field stride."""
+    def forward(self, x_BHWC: Tensor, latent_BHWC: Tensor | None = None) -> Tensor:
+        """Map (B, H, W, C), and the encoder's latent, to float32 fields (B, F, h, w) at the field stride."""
         x = self.norm(x_BHWC).permute(0, 3, 1, 2)
         if self.pool > 1:
             x = F.avg_pool2d(x, self.pool)
         raw = self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         raw = F.pixel_shuffle(raw, self.factor).float()
-        if self.coarse is not None and begin_BHWC is not None:
-            coarse_BFhw = self.coarse(begin_BHWC).permute(0, 3, 1, 2).float()
+        if self.carrier is not None and latent_BHWC is not None:
+            coarse_BFhw = read_carried(latent_BHWC.float(), self.carrier).permute(0, 3, 1, 2)
             # repeated, not interpolated: the smoothing across the scene is for steps
             raw = raw + F.interpolate(coarse_BFhw, size=raw.shape[2:], mode="nearest")
         depth, airlight, residual = raw.chunk(3, 1)
@@ -84,7 +86,7 @@ class Decoder(nn.Module):
             self.stages.append(nn.Sequential(*(build(preset, stage, i) for i in range(preset.depths[stage]))))
             if stage:
                 self.expands.append(PatchExpanding(preset.widths[stage], preset.widths[stage - 1]))
-        coarse_dim = preset.widths[-1] if preset.coarse_head else None
+        coarse_dim = preset.widths[-1] if preset.tile_statistics else None
         self.head = Head(preset.widths[0], preset.stem_stride, preset.field_stride, coarse_dim)
 
     def forward(self, latent_BHWC: Tensor, residuals: list[Tensor]) -> Tensor:
@@ -102,10 +104,10 @@ class Decoder(nn.Module):
         Tensor
             float32 fields (B, F, h, w) at the preset's field stride.
         """
-        x = begin_BHWC = latent_BHWC + residuals[-1]
+        x = latent_BHWC
         for i, layers in enumerate(self.stages):
-            x = layers(x + residuals[-1 - i] if i else x)
+            x = layers(x + residuals[-1 - i])
             if i < len(self.expands):
                 x = self.expands[i](x)
-        fields: Tensor = self.head(x, begin_BHWC)
+        fields: Tensor = self.head(x, residuals[-1])
         return fields

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .convnext import ConvNeXtLayer
-from .presets import Preset
+from .presets import FIELDS, Preset
 from .sfca import SFCA
 from .statistics import TileStatistics
 from .swin import SwinLayer
@@ -93,7 +93,9 @@ class Encoder(nn.Module):
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         self.embed = PatchEmbedding(preset.stem_stride, preset.widths[0], preset.patch_statistics)
-        self.statistics = TileStatistics(preset.latent_side, preset.widths[-1]) if preset.tile_statistics else None
+        self.statistics: TileStatistics | None = None
+        if preset.tile_statistics:
+            self.statistics = TileStatistics(preset.latent_side, preset.widths[-1], FIELDS)
         build = BLOCKS[preset.block]
         self.stages, self.merges = nn.ModuleList(), nn.ModuleList()
         for stage, (width, depth) in enumerate(zip(preset.widths, preset.depths, strict=True)):
@@ -117,13 +119,13 @@ class Encoder(nn.Module):
             The residuals r1..r4, (B, H, W, C) each, from fine to coarse; the last one is the latent.
         """
         # first, while no residual takes memory
-        ranks_BhwC = None if self.statistics is None else self.statistics(tiles_B3HW)
+        coarse_BhwF = None if self.statistics is None else self.statistics(tiles_B3HW)
         x = self.embed(tiles_B3HW)
         residuals = []
         for stage, layers in enumerate(self.stages):
             x = layers(x)
-            if ranks_BhwC is not None and stage + 1 == len(self.stages):
-                x = x + ranks_BhwC.to(x.dtype)
+            if self.statistics is not None and coarse_BhwF is not None and stage + 1 == len(self.stages):
+                x = self.statistics.write(x, coarse_BhwF)
             residuals.append(x)
             if stage < len(self.merges):
                 x = self.merges[stage](x)

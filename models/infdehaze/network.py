@@ -69,11 +69,8 @@ class InfDehaze(nn.Module):
         self.decoder = Decoder(preset)
         self.apply(_initialise)
         self.decoder.head.linear.apply(_zero)
-        # parts that may be added to a network that was trained without them start at zero
         if self.encoder.statistics is not None:
             self.encoder.statistics.mlp[-1].apply(_zero)
-        if self.decoder.head.coarse is not None:
-            self.decoder.head.coarse.apply(_zero)
         for module in self.modules():
             if isinstance(module, SFCA):
                 module.restore.apply(_zero)

@@ -7,6 +7,9 @@ from typing import Any
 
 from .errors import CheckpointError
 
+FIELDS = 9
+"""What the network predicts: optical depth, airlight and residual of three bands."""
+
 MAX_SIZE = 65_536
 _SIZES = (
     "stem_stride", "window", "sfca_dim", "bottleneck_depth", "bottleneck_heads", "block_tokens", "hash_bits",
@@ -26,7 +29,7 @@ class Preset:
     patch_statistics: bool = False
     """Whether minimum, maximum and deviation of a patch are embedded with its pixels."""
     tile_statistics: bool = False
-    """Whether ranks of patch statistics, of each latent cell and of the tile, are added to the latent."""
+    """Whether ranks of patch statistics, of each latent cell and of the tile, predict coarse fields."""
     widths: tuple[int, int, int, int]
     depths: tuple[int, int, int, int] = (2, 3, 4, 2)
     heads: tuple[int, int, int, int] = (4, 4, 8, 16)
@@ -48,8 +51,6 @@ class Preset:
     expert_expansion: int = 4
     field_stride: int = 2
     """Pixels between predicted values of optical depth, airlight and residual; they are enlarged bilinearly."""
-    coarse_head: bool = False
-    """Whether the modelled latent and the encoder's predict fields of their own, which those of the decoder refine."""
     smoothing: float = 0.0
     """Standard deviation, in pixels, of the Gaussian that smooths the joined fields across the whole scene."""
     airlight_smoothing: float = 0.0
@@ -91,8 +92,8 @@ class Preset:
             raise ValueError("airlight_smoothing must be between 0 and four tiles")
         if self.tile % (self.stem_stride * 8):
             raise ValueError("tile must be a multiple of eight patches")
-        if self.coarse_head and self.stem_stride * 8 % self.field_stride:
-            raise ValueError("with coarse_head a cell of the latent must be a multiple of field_stride")
+        if self.tile_statistics and self.stem_stride * 8 % self.field_stride:
+            raise ValueError("with tile_statistics a cell of the latent must be a multiple of field_stride")
 
     @property
     def latent_side(self) -> int:
@@ -168,7 +169,6 @@ LITE = Preset(
     bottleneck_heads=8,
     block_tokens=128,
     field_stride=16,
-    coarse_head=True,
     smoothing=64.0,
     airlight_smoothing=256.0,
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)

@@ -1,10 +1,10 @@
 """Sorted statistics of patches: what the darkest, haziest and brightest parts of a cell and of its tile look like.
 
 Decided here. Classical dehazing reads optical depth and airlight off just these (the dark channel, the palest pixels);
-layers that average find ranks only slowly: from 19,000 crops, a small network on ranks alone told the mean depth and the
-airlight better than one trained on 75,000 without them.
+layers that average find ranks only slowly: from 19,000 crops, a small network on ranks alone told the mean depth and
+the airlight better than the whole one without them after 75,000.
 
-Axes: B tiles, S statistics, h w rows and columns of the latent, P patches.
+Axes: B tiles, S statistics, h w rows and columns of the latent, P patches, C channels, F coarse fields.
 """
 
 from __future__ import annotations
@@ -43,8 +43,21 @@ def ranked(values_BSP: Tensor, ranks: tuple[float, ...]) -> Tensor:
     return values_BSP.sort(-1).values.index_select(-1, index)
 
 
+def default_carrier(fields: int, dim: int) -> Tensor:
+    """Return the directions (fields, dim) in which a latent carries coarse fields: the first channels, one each."""
+    return torch.eye(fields, dim)
+
+
+def read_carried(latent_BhwC: Tensor, carrier_FC: Tensor) -> Tensor:
+    """Return what a latent carries: (B, h, w, F)."""
+    return latent_BhwC @ carrier_FC.T.to(latent_BhwC.dtype)
+
+
 class TileStatistics(nn.Module):
-    """Map the ranked statistics of each latent cell, and of the whole tile, to something to add to the latent.
+    """Predict coarse fields from ranked statistics of each latent cell and of the whole tile.
+
+    The latent carries them to the bottleneck and to the decoder's head, in directions of their own, from which all else
+    is taken away: nothing that is learned elsewhere blurs them.
 
     Parameters
     ----------
@@ -52,16 +65,20 @@ class TileStatistics(nn.Module):
         Cells of the latent along a side of the tile.
     dim : int
         Channels of the latent.
+    fields : int
+        Number of coarse fields.
     hidden : int
         Width of the two layers between.
 
     Notes
     -----
-    The last layer starts at zero, so that the module may be added to a network that was trained without it.
-    `tools/fit_statistics.py` gives it something better to start from.
+    The last layer starts at zero, and `tools/fit_statistics.py` gives it something better to start from. ``carrier`` is
+    a buffer of orthogonal rows, which the head has too; their length is one over the scale at which fields are written.
     """
 
-    def __init__(self, side: int, dim: int, hidden: int = 256) -> None:
+    carrier: Tensor
+
+    def __init__(self, side: int, dim: int, fields: int, hidden: int = 256) -> None:
         super().__init__()
         self.side = side
         self.mlp = nn.Sequential(
@@ -69,8 +86,9 @@ class TileStatistics(nn.Module):
             nn.GELU(),
             nn.Linear(hidden, hidden),
             nn.GELU(),
-            nn.Linear(hidden, dim),
+            nn.Linear(hidden, fields),
         )
+        self.register_buffer("carrier", default_carrier(fields, dim))
 
     def features(self, tiles_B3HW: Tensor) -> Tensor:
         """Return the ranked statistics of tiles of any floating dtype: float32 (B, h, w, features)."""
@@ -83,8 +101,15 @@ class TileStatistics(nn.Module):
         return torch.cat([own, whole[:, None, None].expand(B, h, w, -1)], -1)
 
     def forward(self, tiles_B3HW: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, h, w, C)."""
+        """Map (B, 3, H, W) to coarse fields (B, h, w, F), before they are bounded."""
         with torch.no_grad():
             features = self.features(tiles_B3HW)
         y: Tensor = self.mlp(features)
         return y
+
+    def write(self, latent_BhwC: Tensor, fields_BhwF: Tensor) -> Tensor:
+        """Let a latent carry fields, in place of what it has in these directions."""
+        carrier_FC = self.carrier.to(latent_BhwC.dtype)
+        # rows of one length: what is read is divided by it twice, once for the direction and once for the scale
+        change_BhwF = fields_BhwF.to(latent_BhwC.dtype) - read_carried(latent_BhwC, carrier_FC)
+        return latent_BhwC + change_BhwF @ (carrier_FC / carrier_FC.square().sum(-1, keepdim=True))

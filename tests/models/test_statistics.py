@@ -1,11 +1,21 @@
-"""Ranked statistics of patches: the values that they claim to be, of cell and tile, and no harm at the start."""
+"""Ranked statistics of patches: the values that they claim to be, of cell and tile, and carried by the latent."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 from infdehaze.network import InfDehaze
-from infdehaze.statistics import CELL_RANKS, PATCH, STATISTICS, TILE_RANKS, TileStatistics, patch_statistics, ranked
+from infdehaze.statistics import (
+    CELL_RANKS,
+    PATCH,
+    STATISTICS,
+    TILE_RANKS,
+    TileStatistics,
+    patch_statistics,
+    ranked,
+    read_carried,
+)
+from infdehaze.weights import load_model
 
 
 @pytest.fixture
@@ -32,7 +42,7 @@ def test_ranks_are_values_of_the_row_itself():
 
 
 def test_features_are_those_of_the_cell_and_then_those_of_the_tile(tile):
-    module = TileStatistics(side=4, dim=8)
+    module = TileStatistics(side=4, dim=8, fields=3)
 
     features = module.features(tile)
 
@@ -45,24 +55,43 @@ def test_features_are_those_of_the_cell_and_then_those_of_the_tile(tile):
     assert not torch.equal(features[0, 0, 0, own:], features[1, 0, 0, own:])
 
 
-@pytest.mark.parametrize("added", [{"tile_statistics": True}, {"coarse_head": True}])
 @torch.inference_mode()
-def test_a_part_that_is_added_changes_nothing_until_it_is_trained(tiny, make_model, scene, added):
-    trained = make_model()
-    wider = InfDehaze(replace(trained.preset, **added)).eval()
-    missing, unexpected = wider.load_state_dict(trained.state_dict(), strict=False)
-    assert missing
-    assert not unexpected
+def test_the_latent_carries_fields_and_keeps_all_else(tile):
+    module = TileStatistics(side=4, dim=12, fields=3)
+    # any orthogonal rows of one length will do
+    module.carrier.copy_(torch.linalg.qr(torch.randn(12, 12)).Q[:3] / 0.7)
+    latent, fields = torch.randn(2, 4, 4, 12), torch.randn(2, 4, 4, 3)
 
+    carrying = module.write(latent, fields)
+
+    torch.testing.assert_close(read_carried(carrying, module.carrier), fields)
+    others = torch.linalg.svd(module.carrier).Vh[3:]
+    torch.testing.assert_close(carrying @ others.T, latent @ others.T)
+
+
+@torch.inference_mode()
+def test_a_fresh_network_predicts_no_coarse_fields(tiny, scene):
+    model = InfDehaze(replace(tiny, tile_statistics=True)).eval()
     picture = scene(96, 130)
 
-    torch.testing.assert_close(wider(picture).image_B3HW, trained(picture).image_B3HW, atol=0, rtol=0)
+    assert torch.equal(model(picture).image_B3HW, picture)
 
 
 @torch.inference_mode()
-def test_statistics_reach_the_latent(tiny, tile):
+def test_coarse_fields_reach_the_head_whatever_else_is_in_the_latent(tiny, tile):
     model = InfDehaze(replace(tiny, tile=64, tile_statistics=True)).eval()
-    before = model.encoder(tile)[-1]
-    torch.nn.init.normal_(model.encoder.statistics.mlp[-1].weight)
+    model.encoder.statistics.mlp[-1].bias.copy_(torch.arange(9) / 10)
 
-    assert not torch.allclose(model.encoder(tile)[-1], before)
+    residuals = model.encoder(tile)
+    fields = model.decoder(residuals[-1], residuals)
+
+    torch.testing.assert_close(
+        fields[:, :3].mean((0, 2, 3)), 4 * torch.tanh(torch.arange(3) / 40), atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(fields[:, 6:].mean((0, 2, 3)), torch.arange(6, 9) / 100, atol=1e-4, rtol=1e-4)
+
+
+def test_encoder_and_head_of_the_shipped_weights_agree_on_the_carrier():
+    model = load_model("lite")
+
+    assert torch.equal(model.encoder.statistics.carrier, model.decoder.head.carrier)
