@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infdehaze_cli.geometry import Window
+from infdehaze_cli.plain import plain
 from infdehaze_cli.scores import Scores
 from infdehaze_cli.sizes import format_size
 
@@ -164,11 +165,5 @@ def _plan(run: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
 
 def _embedded(data: Mapping[str, Any]) -> str:
     """Return JSON that is safe inside a script element; numbers that JSON lacks come as null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): plain(each) for key, each in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
     text = json.dumps(plain(data))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
