@@ -64,6 +64,11 @@ class Report:
     warnings: Sequence[str]
 
 
+def stylesheet() -> str:
+    """Return the style that pages of this project share: light and dark, screen and paper."""
+    return files(__package__).joinpath("page.css").read_text(encoding="utf-8").rstrip()
+
+
 def render(report: Report) -> str:
     """Return the page."""
     run, (before, after) = report.run, report.whole
@@ -80,6 +85,7 @@ def render(report: Report) -> str:
         f"{run['tiles']} tiles."
     )
     return Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        style=stylesheet(),
         title=escape(f"{name}: report"),
         heading=escape(name),
         summary=escape(summary),
