@@ -14,10 +14,13 @@ from infdehaze_cli.sizes import format_size
 
 from .bench_memory import memory
 from .bench_quality import quality
+from .bench_report import compare_reports, report
 
 app = typer.Typer(help="Measure quality, speed and memory on this machine.", no_args_is_help=True)
 app.command("memory")(memory)
 app.command("quality")(quality)
+app.command("report")(report)
+app.command("compare")(compare_reports)
 
 
 @app.command("speed")

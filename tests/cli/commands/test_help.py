@@ -19,7 +19,7 @@ COMMANDS = [
     ["finetune"],
     ["bench"],
 ]
-COMMANDS += [["bench", "choices"], ["bench", "memory"], ["bench", "quality"], ["bench", "speed"]]
+COMMANDS += [["bench", name] for name in ("choices", "compare", "memory", "quality", "report", "speed")]
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
