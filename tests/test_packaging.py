@@ -111,7 +111,10 @@ def test_every_dependency_has_a_lower_bound_and_a_pin():
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line and not line.startswith("#")
     }
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(name for extra in PROJECT["optional-dependencies"].values() for name in extra),
+    ]
 
     for requirement in wanted:
         name, bound, _ = requirement.partition(">=")
