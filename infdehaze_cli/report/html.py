@@ -28,6 +28,9 @@ OVERVIEW, DETAIL = 1200, 400
 _OVERVIEW_BYTES, _DETAIL_BYTES = 1_200_000, 160_000
 """What a JPEG may take; all of a page, with a third more for base64, stays below 6 MB."""
 
+_HARDLY = 0.1
+"""Optical depth that takes less than a tenth of the light: the map's colours look as vivid as those of thick haze."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -121,7 +124,9 @@ def _details(details: Sequence[tuple[Window, Picture, Picture]]) -> str:
 
 def _haze(depth: NDArray[np.float32]) -> str:
     known = depth[np.isfinite(depth)]
-    mean = f"Mean {float(known.mean()):.3f}. " if known.size else ""
+    mean = f"Mean {float(known.mean()):z.3f}. " if known.size else ""
+    if known.size and float(np.abs(known).max()) < _HARDLY:
+        mean += "Hardly any haze was found: bright here is little, too. "
     text = f"<p>Optical depth that was taken away, mean of the colours. {mean}Pixels without data are left out.</p>"
     return _section("haze", "Haze map", figures.haze_map(depth) + text)
 
