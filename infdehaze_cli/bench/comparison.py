@@ -158,8 +158,9 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str, Unit, float 
         yield "memory", f"resident, {name}", "bytes", _number(row["peak_rss_bytes"])
         yield "memory", f"scratch, {name}", "bytes", _number(row["scratch_bytes"])
         yield "memory", f"time, {name}", "s/Mpx", _number(row["seconds_per_megapixel"])
-    for spread in report["memory"]["spread_percent"].values():
-        yield "memory", "spread of device bytes over sizes", "%", _number(spread)
+    for label, spread in report["memory"]["spread_percent"].items():
+        tier = label.rpartition(", ")[2]
+        yield "memory", f"spread of device bytes over sizes, {tier}", "%", _number(spread)
     yield "quality", "mean gain", "dB", _number(report["mean_gain"])
     for group, found in report["quality"].items():
         for key, name, unit in _SCORES:

@@ -164,6 +164,18 @@ def test_what_differs_is_told_and_what_is_missing_is_left_empty(files):
 
 
 @pytest.mark.slow
+def test_the_weights_may_have_another_name_and_their_figures_still_meet(files):
+    def rename(report):
+        report["memory"]["spread_percent"] = {"new, weights, recompute": 0.5}
+        report["memory"]["rows"][0]["weights"] = "new, weights"
+
+    found = compare(*files(rename))
+
+    memory = [row for row in found.rows if row.section == "memory"]
+    assert [row.name for row in memory if row.a is None] == ["spread of device bytes over sizes, recompute"]
+
+
+@pytest.mark.slow
 def test_a_figure_that_only_one_report_has_is_listed(files):
     found = compare(*files(lambda report: report["memory"]["rows"].append({**report["memory"]["rows"][0], "size": 96})))
 
