@@ -53,7 +53,7 @@ bench: $(RUNTIME)  ## wall time beside a bare forward pass
 
 docs: $(DOCS)  ## the site, with every link checked; nothing is fetched
 	$(BIN)/python -m mkdocs build
-	@echo "Open site/index.html. For its search: $(BIN)/python -m http.server --directory site"
+	@echo "Open site/index.html"
 
 clean:
 	rm -rf $(VENV) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

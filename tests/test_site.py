@@ -96,6 +96,15 @@ def test_no_page_loads_anything_from_elsewhere(site):
         assert loaded == [], style.name
 
 
+@pytest.mark.slow
+def test_the_search_needs_no_server(site):
+    pages, folder = site
+
+    # browsers refuse workers and requests to pages that are opened as files
+    assert all(any(asset.endswith("assets/iframe-worker.js") for asset in page.assets) for page in pages.values())
+    assert "__index" in (folder / "search" / "search_index.js").read_text(encoding="utf-8")
+
+
 def test_the_page_of_commands_covers_every_command_and_option(tools):
     docs_site, _ = tools
 
