@@ -198,7 +198,7 @@ def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
     for name, report in (("a", a), ("b", b)):
         load, cores = report["machine"]["load"], report["machine"]["cores"]
         if load is not None and cores and load > _BUSY * cores:
-            yield f"The machine of {name} was busy ({load} processes on {cores} cores): do not trust its times."
+            yield f"The machine of {name} was busy (load {load}, cores {cores}): do not trust its times."
 
 
 def _inputs(report: Mapping[str, Any]) -> dict[str, Any]:

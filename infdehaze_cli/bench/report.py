@@ -176,6 +176,8 @@ def bench_report(request: ReportRequest, *, reporter: Reporter) -> BenchReport:
     # pictures that are missing are told of before the minutes of measuring
     given = _given_cases(request)
     made, here = datetime.now(UTC).isoformat(timespec="seconds"), machine(device)
+    # now, not at the end: the sources may change meanwhile
+    program, sources = versions(), commit()
     seconds: dict[str, float] = {}
     with _timed(seconds, "speed"):
         extent = request.extent
@@ -189,8 +191,8 @@ def bench_report(request: ReportRequest, *, reporter: Reporter) -> BenchReport:
         made=made,
         request=request,
         machine=here,
-        versions=versions(),
-        commit=commit(),
+        versions=program,
+        commit=sources,
         weights=weights,
         weights_sha256=digest,
         speed=speed,
