@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def compare(first: Path, second: Path) -> Comparison:
             figures.append({(section, name): (unit, value) for section, name, unit, value in _figures(report)})
             # beside itself, so that what notes need is missed here and not later
             tuple(_notes(report, report))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"{path} is damaged: a benchmark report has more in it. Make it again.") from error
     a, b = figures
     rows = [
@@ -172,7 +173,10 @@ def _number(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("a figure is a number")
-    return float(value)
+    # Python reads Infinity and NaN as JSON, which never are in a report
+    if not math.isfinite(number := float(value)):
+        raise ValueError("a figure is finite")
+    return number
 
 
 def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -191,13 +192,15 @@ def test_a_figure_that_only_one_report_has_is_listed(files):
         lambda report: report.pop("speed"),
         lambda report: report["speed"].update(ratio="fast"),
         lambda report: report["speed"].update(ratio=True),
+        lambda report: report["speed"].update(ratio=math.inf),
+        lambda report: report["speed"].update(ratio=10**400),
         lambda report: report.update(memory=[]),
         lambda report: report["quality"]["veil"]["means"].pop("infdehaze"),
         lambda report: report.update(machine=None),
         lambda report: report["machine"].pop("load"),
         lambda report: report["quality"]["veil"].pop("pictures"),
     ],
-    ids=["no speed", "words", "yes", "list", "no method", "no machine", "no load", "no pictures"],
+    ids=["no speed", "words", "yes", "endless", "huge", "list", "no method", "no machine", "no load", "no pictures"],
 )
 def test_a_report_that_lacks_a_part_is_refused(files, change):
     with pytest.raises(InputError, match=r"b\.json is damaged"):
