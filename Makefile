@@ -6,8 +6,9 @@ BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime
 READY := $(VENV)/.ready
+DOCS := $(VENV)/.docs
 
-.PHONY: demo test quick faults lint format bench clean
+.PHONY: demo test quick faults lint format bench docs clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -20,6 +21,10 @@ $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 
 $(READY): $(RUNTIME)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(DOCS): $(RUNTIME)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 demo: $(RUNTIME)  ## make a hazy landscape, clean it, draw before and after
@@ -46,5 +51,9 @@ format: $(READY)
 bench: $(RUNTIME)  ## wall time beside a bare forward pass
 	$(BIN)/infdehaze bench speed
 
+docs: $(DOCS)  ## the site, with every link checked; nothing is fetched
+	$(BIN)/python -m mkdocs build
+	@echo "Open site/index.html"
+
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

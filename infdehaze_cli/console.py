@@ -6,7 +6,6 @@ Results go to stdout, everything else to stderr. Progress is a bar on a terminal
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from .engine import Reporter, Silent
 from .errors import UsageError
+from .plain import plain
 from .raster import redacted
 from .sizes import parse_size
 
@@ -95,27 +95,17 @@ def progress(quiet: bool) -> Iterator[Reporter]:
 
 def print_json(value: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     """Print one JSON object on stdout, or stderr; numbers that JSON lacks come as null."""
-    print(json.dumps(_plain(value), indent=2), file=sys.stderr if to_stderr else sys.stdout)
+    print(json.dumps(plain(value), indent=2), file=sys.stderr if to_stderr else sys.stdout)
 
 
 def print_json_line(value: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of stdout, at once: the next one may take hours."""
-    print(json.dumps(_plain(value)), flush=True)
+    print(json.dumps(plain(value)), flush=True)
 
 
 def complain(message: str) -> None:
     """Print an error as one line, whatever it holds; URLs without their secrets."""
     err.print(f"infdehaze: {redacted(' '.join(message.splitlines()))}", markup=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def print_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:

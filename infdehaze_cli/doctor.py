@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from rasterio.drivers import raster_driver_extensions
 
 from .calibration import probe_disk
 from .engine import resolve_device
+from .machine import versions
 from .sizes import format_size
 
 DRIVERS = ("GTiff", "COG", "VRT", "JP2OpenJPEG", "WEBP", "PNG", "JPEG")
@@ -36,15 +36,7 @@ def examine(scratch: Path) -> dict[str, dict[str, Any]]:
         devices[f"cuda:{index}"] = f"{properties.name}, {format_size(properties.total_memory)}"
     chosen = resolve_device("auto")
     return {
-        "versions": {
-            "infdehaze": version("infdehaze"),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "rasterio": rasterio.__version__,
-            "GDAL": rasterio.__gdal_version__,
-            "zarr": version("zarr"),
-            "platform": platform.platform(),
-        },
+        "versions": {**versions(), "platform": platform.platform()},
         "GDAL drivers": {name: "yes" if name in drivers else "no" for name in DRIVERS}
         | {"file extensions that can be written": len(raster_driver_extensions())},
         "devices": devices,

@@ -52,14 +52,17 @@ def test_the_wheel_is_typed_and_carries_weights_and_licence(names):
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_module(names):
+def test_the_wheel_holds_every_module_and_what_pages_are_made_of(names):
+    kinds = (".py", ".html", ".css")
     modules = {
         path.relative_to(root).as_posix()
         for root, package in ((ROOT, "infdehaze_cli"), (ROOT / "models", "infdehaze"))
-        for path in (root / package).rglob("*.py")
+        for path in (root / package).rglob("*")
+        if path.suffix in kinds
     }
 
-    assert modules == {name for name in names if name.endswith(".py")}
+    assert modules == {name for name in names if name.endswith(kinds)}
+    assert "infdehaze_cli/bench/report.html" in modules
 
 
 OUTSIDE = """
@@ -111,7 +114,10 @@ def test_every_dependency_has_a_lower_bound_and_a_pin():
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line and not line.startswith("#")
     }
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(name for extra in PROJECT["optional-dependencies"].values() for name in extra),
+    ]
 
     for requirement in wanted:
         name, bound, _ = requirement.partition(">=")

@@ -7,11 +7,14 @@ import io
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infdehaze_cli.errors import StorageError, UsageError
 
 from .memory_rows import MemoryReport, MemoryRow
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MiB = 1024**2
 DASHES = {"direct": "--", "patches": ":"}
@@ -50,7 +53,23 @@ def draw_memory(report: MemoryReport, path: Path) -> Path:
     StorageError
         When it cannot be written.
     """
+    drawn = io.BytesIO()
+    memory_figure(report).savefig(drawn, format="png")
+    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp.png")
+    try:
+        unfinished.write_bytes(drawn.getvalue())
+        unfinished.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror or error}). Check the folder.") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def memory_figure(report: MemoryReport) -> Figure:
+    """Return the figure, 8 x 5 inches: a line a method, and the budgets."""
     # pyplot would choose a window system; the figure alone needs none
+    from matplotlib import rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, ScalarFormatter
@@ -72,7 +91,7 @@ def draw_memory(report: MemoryReport, path: Path) -> Path:
         }
         _draw_line(axes, label, rows, look, report.limit_bytes)
     if report.gpu_mem is not None:
-        axes.axhline(report.gpu_mem / MiB, color="black", linewidth=1, label="--gpu-mem")
+        axes.axhline(report.gpu_mem / MiB, color=rcParams["text.color"], linewidth=1, label="--gpu-mem")
     if report.direct_died_at():
         axes.axhline(report.limit_bytes / MiB, color="grey", linewidth=1, linestyle="-.", label="allowed to direct")
     sizes = sorted({row.size for row in report.rows})
@@ -85,17 +104,7 @@ def draw_memory(report: MemoryReport, path: Path) -> Path:
     axes.grid(True, which="both", alpha=0.25)
     figure.suptitle(report.summary(), fontsize=9, wrap=True)
     figure.legend(loc="outside right center", fontsize=9)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    unfinished = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp.png")
-    try:
-        unfinished.write_bytes(drawn.getvalue())
-        unfinished.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror or error}). Check the folder.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return figure
 
 
 def _draw_line(axes: Any, label: str, rows: list[MemoryRow], look: dict[str, Any], limit: int) -> None:

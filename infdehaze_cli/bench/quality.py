@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from infdehaze.weights import read_info
 
@@ -52,6 +53,29 @@ class Quality:
     def means(self, group: str) -> dict[str, Scores]:
         """Return the mean scores over a group, by method."""
         return {method: mean_scores(each[method] for each in self.scores[group].values()) for method in METHODS}
+
+    def gain(self, group: str) -> float:
+        """Return by how many dB the mean PSNR of ours is above that of the input."""
+        means = self.means(group)
+        return means[OURS].psnr - means[INPUT].psnr
+
+    def mean_gain(self) -> float | None:
+        """Return the mean gain over the styles of made-up haze in dB, None without one."""
+        gains = [self.gain(group) for group in self.scores if group in STYLES]
+        return sum(gains) / len(gains) if gains else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return means by group and method, and scores by group, picture and method, as JSON-ready values."""
+        return {
+            group: {
+                "means": {method: scores.to_dict() for method, scores in self.means(group).items()},
+                "pictures": {
+                    name: {method: scores.to_dict() for method, scores in each.items()}
+                    for name, each in pictures.items()
+                },
+            }
+            for group, pictures in self.scores.items()
+        }
 
 
 def clear_cases(folder: Path, seed: int) -> list[Case]:

@@ -35,8 +35,12 @@ class SpeedResult:
     """A run and its baseline."""
 
     run: RunResult
+    """The middle one by wall time, where it was repeated."""
     bare_seconds: float
-    """The network over the same tiles in the same batches, in memory: nothing read, rounded, stored or written."""
+    """The network over the same tiles in the same batches, in memory: nothing read, rounded, stored or written. The
+    middle one, where it was repeated."""
+    totals: tuple[float, ...] = ()
+    """Wall times of all runs in seconds, as they followed each other."""
 
     @property
     def ratio(self) -> float:
@@ -76,18 +80,26 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def bench_speed(size: int, *, config: RunConfig, reporter: Reporter) -> SpeedResult:
-    """Make a hazy scene of ``size`` x ``size`` px, clean it, and time the bare forward pass on the same pixels."""
+def bench_speed(size: int, *, config: RunConfig, reporter: Reporter, repeats: int = 1) -> SpeedResult:
+    """Make a hazy scene of ``size`` x ``size`` px, clean it, and time the bare forward pass on the same pixels.
+
+    Both are done ``repeats`` times, an odd number of at least 1.
+    """
+    if repeats < 1 or repeats % 2 == 0:
+        raise ValueError("the middle one of an even number of runs is none of them")
     with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
         clear, hazy, restored = (Path(temporary) / f"{name}.tif" for name in ("clear", "hazy", "restored"))
         write_landscape(clear, size, size)
         synthesise(clear, hazy, style="patches", overwrite=True)
-        run = dehaze(hazy, restored, config=config, reporter=reporter)
+        runs = [dehaze(hazy, restored, config=config, overwrite=True, reporter=reporter) for _ in range(repeats)]
+        run = sorted(runs, key=lambda each: each.seconds["total"])[repeats // 2]
         with Scene.open(hazy) as scene:
             picture = torch.from_numpy(scene.read(Window(0, 0, size, size)).values)[None]
         preset = load_model(config.weights).preset
         overlap = preset.overlap if config.overlap is None else config.overlap
-        reporter.phase("bare forward", 1)
-        bare = bare_forward_seconds(picture, config, run.batch, overlap)
-        reporter.advance()
-        return SpeedResult(run, bare)
+        reporter.phase("bare forward", repeats)
+        bare = []
+        for _ in range(repeats):
+            bare.append(bare_forward_seconds(picture, config, run.batch, overlap))
+            reporter.advance()
+        return SpeedResult(run, sorted(bare)[repeats // 2], tuple(each.seconds["total"] for each in runs))

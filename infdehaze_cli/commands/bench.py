@@ -14,6 +14,7 @@ from infdehaze_cli.sizes import format_size
 
 from .bench_memory import memory
 from .bench_quality import quality
+from .bench_report import compare_reports, report
 from .bench_scenes import context, even
 
 app = typer.Typer(help="Measure quality, speed and memory on this machine.", no_args_is_help=True)
@@ -21,6 +22,8 @@ app.command("memory")(memory)
 app.command("quality")(quality)
 app.command("context")(context)
 app.command("even")(even)
+app.command("report")(report)
+app.command("compare")(compare_reports)
 
 
 @app.command("speed")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infdehaze_cli import console as c
-from infdehaze_cli.bench.quality import INPUT, OURS, Quality, bench_quality, clear_cases, hazy_cases, pair_cases
+from infdehaze_cli.bench.quality import Quality, bench_quality, clear_cases, hazy_cases, pair_cases
 from infdehaze_cli.bench.sheet import check_sheet, draw_sheet
 from infdehaze_cli.errors import UsageError
 from infdehaze_cli.plan import RunConfig
@@ -58,32 +58,14 @@ def quality(
         if not quiet:
             c.err.print(f"{sheet}: {len(result.sheet)} pictures", markup=False)
     if as_json:
-        c.print_json(_as_dict(result))
+        c.print_json(result.to_dict())
         return
     for group in result.scores:
         _print_group(result, group, per_picture)
-    gains = [_gain(result, group) for group in result.scores if group not in ("clear", "pairs")]
-    if gains:
-        c.out.print(f"mean gain {sum(gains) / len(gains):+.2f} dB", markup=False)
+    if (gain := result.mean_gain()) is not None:
+        c.out.print(f"mean gain {gain:+.2f} dB", markup=False)
     if "pairs" in result.scores:
-        c.out.print(f"gain on pairs {_gain(result, 'pairs'):+.2f} dB", markup=False)
-
-
-def _gain(result: Quality, group: str) -> float:
-    means = result.means(group)
-    return means[OURS].psnr - means[INPUT].psnr
-
-
-def _as_dict(result: Quality) -> dict[str, object]:
-    return {
-        group: {
-            "means": {method: scores.to_dict() for method, scores in result.means(group).items()},
-            "pictures": {
-                name: {method: scores.to_dict() for method, scores in each.items()} for name, each in pictures.items()
-            },
-        }
-        for group, pictures in result.scores.items()
-    }
+        c.out.print(f"gain on pairs {result.gain('pairs'):+.2f} dB", markup=False)
 
 
 def _print_group(result: Quality, group: str, per_picture: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -48,11 +49,13 @@ def haze_map(depth: NDArray[np.float32]) -> str:
     source = data_uri(encode(index[np.newaxis], "PNG", colours=colours), "png")
     rows, cols = mean.shape
     marks = stops(low, high)
-    labels = "".join(f"<span>{value:.2f}</span>" for value, _ in marks)
+    # as many digits as tell the marks apart, and no minus before nothing
+    digits = min(max(2, -math.floor(math.log10((high - low) / (len(marks) - 1)))), 6)
+    labels = "".join(f"<span>{value:z.{digits}f}</span>" for value, _ in marks)
     gradient = ", ".join(colour for _, colour in marks)
     return (
         f'<img class="haze" src="{source}" width="{cols}" height="{rows}" alt="Haze map: optical depth from '
-        f'{low:.2f} (dark) to {high:.2f} (bright)">'
+        f'{low:z.{digits}f} (dark) to {high:z.{digits}f} (bright)">'
         f'<div class="ramp" style="background:linear-gradient(90deg, {gradient})"></div>'
         f'<div class="ramp-labels">{labels}</div>'
     )

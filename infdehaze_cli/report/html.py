@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infdehaze_cli.geometry import Window
+from infdehaze_cli.plain import plain
 from infdehaze_cli.scores import Scores
 from infdehaze_cli.sizes import format_size
 
@@ -26,6 +27,9 @@ OVERVIEW, DETAIL = 1200, 400
 
 _OVERVIEW_BYTES, _DETAIL_BYTES = 1_200_000, 160_000
 """What a JPEG may take; all of a page, with a third more for base64, stays below 6 MB."""
+
+_HARDLY = 0.1
+"""Optical depth that takes less than a tenth of the light: the map's colours look as vivid as those of thick haze."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,11 @@ class Report:
     warnings: Sequence[str]
 
 
+def stylesheet() -> str:
+    """Return the style that pages of this project share: light and dark, screen and paper."""
+    return files(__package__).joinpath("page.css").read_text(encoding="utf-8").rstrip()
+
+
 def render(report: Report) -> str:
     """Return the page."""
     run, (before, after) = report.run, report.whole
@@ -79,6 +88,7 @@ def render(report: Report) -> str:
         f"{run['tiles']} tiles."
     )
     return Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        style=stylesheet(),
         title=escape(f"{name}: report"),
         heading=escape(name),
         summary=escape(summary),
@@ -114,7 +124,9 @@ def _details(details: Sequence[tuple[Window, Picture, Picture]]) -> str:
 
 def _haze(depth: NDArray[np.float32]) -> str:
     known = depth[np.isfinite(depth)]
-    mean = f"Mean {float(known.mean()):.3f}. " if known.size else ""
+    mean = f"Mean {float(known.mean()):z.3f}. " if known.size else ""
+    if known.size and float(np.abs(known).max()) < _HARDLY:
+        mean += "Hardly any haze was found: bright here is little, too. "
     text = f"<p>Optical depth that was taken away, mean of the colours. {mean}Pixels without data are left out.</p>"
     return _section("haze", "Haze map", figures.haze_map(depth) + text)
 
@@ -164,11 +176,5 @@ def _plan(run: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
 
 def _embedded(data: Mapping[str, Any]) -> str:
     """Return JSON that is safe inside a script element; numbers that JSON lacks come as null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): plain(each) for key, each in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
     text = json.dumps(plain(data))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -5,6 +5,10 @@ import math
 
 import pytest
 
+from infdehaze_cli.bench.speed import bench_speed
+from infdehaze_cli.engine import Silent
+from infdehaze_cli.plan import RunConfig
+
 
 @pytest.mark.parametrize("size", [256, 512])
 def test_speed_prints_the_ratio_to_a_bare_forward_pass(cli, size):
@@ -24,6 +28,17 @@ def test_speed_prints_tables(cli):
     for words in ("256 x 256 px", "recompute", "bare forward pass", "ratio", "encode", "predicted, RSS"):
         assert words in ended.out
     assert "bare forward: 1 in" in ended.err
+
+
+def test_the_middle_one_of_several_runs_counts(tiny_checkpoint):
+    config = RunConfig(weights=str(tiny_checkpoint), device="cpu")
+
+    found = bench_speed(128, config=config, reporter=Silent(), repeats=3)
+
+    assert len(found.totals) == 3
+    assert found.run.seconds["total"] == sorted(found.totals)[1]
+    with pytest.raises(ValueError, match="middle"):
+        bench_speed(128, config=config, reporter=Silent(), repeats=2)
 
 
 def test_speed_refuses_a_scene_smaller_than_a_tile(cli):

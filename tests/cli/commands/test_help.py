@@ -20,12 +20,7 @@ COMMANDS = [
     ["bench"],
 ]
 COMMANDS += [
-    ["bench", "choices"],
-    ["bench", "context"],
-    ["bench", "even"],
-    ["bench", "memory"],
-    ["bench", "quality"],
-    ["bench", "speed"],
+    ["bench", name] for name in ("choices", "compare", "context", "even", "memory", "quality", "report", "speed")
 ]
 
 

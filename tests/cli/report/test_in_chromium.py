@@ -134,6 +134,18 @@ def test_on_paper_before_and_after_lie_side_by_side(browser, page):
     assert len(browser.call("Page.printToPDF")["data"]) > 10_000
 
 
+@pytest.mark.parametrize(("width", "height"), [(1100, 900), (360, 700), (1100, 60)])
+def test_no_picture_has_empty_margins_in_which_the_divider_would_lie(browser, page, width, height):
+    browser.open(page, width=width, height=height)
+
+    boxes = browser.run(
+        "[...document.querySelectorAll('.compare')].map((box) => { const b = box.getBoundingClientRect();"
+        " const i = box.querySelector('img'); return [b.width / b.height, i.naturalWidth / i.naturalHeight]; })"
+    )
+    for box, picture in boxes:
+        assert box == pytest.approx(picture, rel=0.03)
+
+
 @pytest.mark.parametrize("width", [360, 1600])
 def test_the_page_fits_its_window(browser, page, width):
     browser.open(page, width=width)

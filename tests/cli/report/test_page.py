@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from infdehaze_cli import RunConfig, api, dehaze
-from infdehaze_cli.report import beside
+from infdehaze_cli.report import beside, html
 from infdehaze_cli.scores import compare_rasters
 from infdehaze_cli.sizes import format_size
 
@@ -211,22 +211,42 @@ def test_what_the_run_says_and_missing_data_are_warnings(make_raster, landscape_
     ]
 
 
-def test_the_output_stands_when_its_report_fails(cli, make_raster, tmp_path, monkeypatch):
-    def full(report):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize(
+    ("maker", "option", "left"),
+    [("render", "--report", []), ("side_by_side", "--preview", []), ("style_of", "--haze-map", ["beside"])],
+    ids=["report", "preview", "style"],
+)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError("no memory"), KeyError("bug")])
+def test_the_output_stands_when_what_lies_beside_it_fails(
+    cli, make_raster, tmp_path, monkeypatch, maker, option, left, error
+):
+    def fail(*given):
+        raise error
 
-    monkeypatch.setattr(beside, "render", full)
-    report, dst = tmp_path / "clean.html", tmp_path / "clean.tif"
+    monkeypatch.setattr(beside, maker, fail)
+    dst = tmp_path / "clean.tif"
 
-    ended = cli("run", make_raster(), "-o", dst, "--report", report, "-q")
+    ended = cli("run", make_raster(), "-o", dst, option, tmp_path / "beside", "-q")
 
     assert ended.code == 5
     assert ended.err.count("\n") == 1
     assert f"{dst} is written and whole" in ended.err
-    assert "No space left" in ended.err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.tif", "scene.tif"]
+    assert str(error.args[-1]) in ended.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["clean.tif", "scene.tif", *left])
     with rasterio.open(dst) as file:
         assert file.read().any()
+
+
+def test_a_map_of_hardly_any_haze_says_so_and_has_no_negative_nothing():
+    depth = np.full((3, 10, 30), -0.0205, np.float32)
+    depth[:, 5:] = 0.03
+
+    thin, thick, flat = (html._haze(each) for each in (depth, depth + 0.2, depth / 100))
+
+    assert re.findall(r"<span>([^<]+)</span>", thin) == ["-0.02", "-0.01", "0.00", "0.01", "0.02", "0.03"]
+    assert len(set(re.findall(r"<span>([^<]+)</span>", flat))) == 6
+    assert "Hardly any haze" in thin
+    assert "Hardly any haze" not in thick
 
 
 def shifted(make_raster):
