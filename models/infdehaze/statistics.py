@@ -102,9 +102,7 @@ class TileStatistics(nn.Module):
 
     def forward(self, tiles_B3HW: Tensor) -> Tensor:
         """Map (B, 3, H, W) to coarse fields (B, h, w, F), before they are bounded."""
-        with torch.no_grad():
-            features = self.features(tiles_B3HW)
-        y: Tensor = self.mlp(features)
+        y: Tensor = self.mlp(self.features(tiles_B3HW))
         return y
 
     def write(self, latent_BhwC: Tensor, fields_BhwF: Tensor) -> Tensor:
