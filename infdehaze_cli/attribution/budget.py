@@ -124,7 +124,9 @@ def device_bytes(field_window: FieldWindow, batch: int, piece_tokens: int) -> di
     return {
         "encode": memory.encode_bytes(preset, batch, "fp32") + 12 * batch * preset.tile**2,
         "gradient": gradient_bytes(preset, batch),
-        "bottleneck": bottleneck_bytes(preset, grid.count * preset.latent_side**2, piece_tokens),
+        "bottleneck": bottleneck_bytes(
+            preset, grid.rows * preset.latent_side, grid.cols * preset.latent_side, piece_tokens
+        ),
         "window": window_bytes(field_window),
     }
 
@@ -147,19 +149,19 @@ def gradient_bytes(preset: Preset, batch: int) -> int:
     return 4 * batch * (kept + working + picture + fields) + memory._tables_bytes(preset)
 
 
-def bottleneck_bytes(preset: Preset, tokens: int, piece_tokens: int) -> int:
-    """Peak of the bottleneck on ``tokens`` in memory: the inputs of all layers, and the gradient of one.
+def bottleneck_bytes(preset: Preset, rows: int, cols: int, piece_tokens: int) -> int:
+    """Peak of the bottleneck on a latent grid in memory: the inputs of all layers, and the gradient of one.
 
     About ``4 C (2 L + 34)`` bytes a token, for C channels and L layers, and the experts of ``piece_tokens`` tokens.
     """
-    width, experts, window, halo = preset.widths[-1], 7, 8, 2
+    width, experts, window, halo, tokens = preset.widths[-1], 7, 8, 2, rows * cols
     kept = tokens * width * (2 * preset.bottleneck_depth + 6)
     # norm, queries, keys and values as they are and sorted, their orders and codes, results, and gradients of these
     codes = 4 * preset.hash_bits * preset.bottleneck_heads
     attend = tokens * (28 * width + codes)
     inside, whole = window**2, (window + 2 * halo) ** 2
-    per_window = width * (whole * (3 * preset.expert_expansion + 4) + inside * (3 * preset.expert_expansion + 6))
-    windows = max(1, piece_tokens // inside)
+    per_window = width * (whole * (preset.expert_expansion + 2) + inside * (preset.expert_expansion + 3))
+    windows = min(max(1, piece_tokens // inside), -(-rows // window) * -(-cols // window))
     mix = experts * windows * per_window + tokens * 3 * width
     return 4 * (kept + max(attend, mix))
 

@@ -29,6 +29,8 @@ class Spread:
         self._window, self._own = window, own_tiles(grid, window)
         self._by_distance = np.zeros(math.ceil(math.hypot(grid.height, grid.width)) + 1)
         self._outside = 0.0
+        self.outside_area = 1 - self._own.pixels / (grid.height * grid.width)
+        """Share of the scene's pixels outside of the window's tiles, 0..1."""
         self.total = 0.0
         """All attributions with their signs, in units of the objective."""
 
