@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from infdehaze_cli.geometry import Window, mirror_index
 
 BAND_ROWS = 512
-"""Rows that are handed on at a time, but for the last ones; a multiple of the blocks of the map."""
+"""Rows that are handed on at a time: whole blocks of the map."""
 
 
 class FoldedBands:
@@ -23,10 +23,14 @@ class FoldedBands:
         Tiles of the scene.
     take : callable
         Is given each band from top to bottom: its window, and float32 (3, rows, width).
+    rows : int
+        Rows of a band, but for the last one.
     """
 
-    def __init__(self, grid: TileGrid, take: Callable[[Window, NDArray[np.float32]], None]) -> None:
-        self._grid, self._take = grid, take
+    def __init__(
+        self, grid: TileGrid, take: Callable[[Window, NDArray[np.float32]], None], rows: int = BAND_ROWS
+    ) -> None:
+        self._grid, self._take, self._rows = grid, take, rows
         self._base = self._row = 0
         self._band = np.zeros((3, 0, grid.width), np.float32)
 
@@ -66,8 +70,8 @@ class FoldedBands:
     def _hand_on(self, done: int) -> None:
         self._reserve(done)
         last = done == self._grid.height
-        while self._base + BAND_ROWS <= done or (last and self._base < done):
-            rows = min(BAND_ROWS, done - self._base)
+        while self._base + self._rows <= done or (last and self._base < done):
+            rows = min(self._rows, done - self._base)
             self._take(Window(self._base, 0, rows, self._grid.width), self._band[:, :rows])
             self._band = self._band[:, rows:].copy()
             self._base += rows

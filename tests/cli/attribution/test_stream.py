@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from infdehaze.attribution import OBJECTIVES, attribute
+from infdehaze.attribution import attribute
 from infdehaze.network import count_parameters
 from infdehaze.pullback import FieldWindow
 from infdehaze.tiling import TileGrid
@@ -15,12 +15,12 @@ from infdehaze_cli.engine import Silent
 from infdehaze_cli.host_memory import SourceFacts
 from infdehaze_cli.plan import RunConfig
 
-HEIGHT, WIDTH = 150, 214
+HEIGHT, WIDTH = 120, 140
 
 
 @pytest.fixture(scope="module")
 def model(make_model):
-    return make_model(block_tokens=4, depths=(1, 2, 1, 1), smoothing=4.0, airlight_smoothing=8.0).requires_grad_(False)
+    return make_model(block_tokens=4, depths=(1, 1, 1, 1), smoothing=4.0, airlight_smoothing=8.0).requires_grad_(False)
 
 
 @pytest.fixture
@@ -75,27 +75,26 @@ def hazy(clear):
     return (0.6 * clear + 0.4 * 0.85).astype(np.float32)
 
 
-@pytest.mark.parametrize("overlap", [0, 16])
-@pytest.mark.parametrize(("batch", "piece"), [(1, 64), (3, 1024), (64, 128)])
+@pytest.mark.parametrize(("batch", "piece", "overlap"), [(1, 64, 0), (3, 1024, 16)])
 def test_streaming_equals_autograd_over_the_whole_network(stream, model, hazy, clear, batch, piece, overlap):
-    window = (70, 90, 20, 40)
+    window = (75, 90, 20, 40)
 
     found = stream(model, hazy, clear, window, overlap=overlap, batch=batch, piece=piece)
 
     assert_equal(found, plain(model, hazy, clear, window, overlap=overlap, steps=2))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_equals_the_plain_one_over_holes(stream, model, hazy, clear, holes, objective):
-    window, valid = (60, 90, 40, 50), holes(HEIGHT, WIDTH)
+@pytest.mark.parametrize("objective", ["depth", "detail"])
+def test_other_objectives_equal_the_plain_one_over_holes(stream, model, hazy, clear, holes, objective):
+    window, valid = (60, 80, 40, 50), holes(HEIGHT, WIDTH)
 
-    found = stream(model, hazy, clear, window, valid, objective=objective)
+    found = stream(model, hazy, clear, window, valid, objective=objective, steps=1)
 
-    assert_equal(found, plain(model, hazy, clear, window, valid, objective=objective, steps=2))
+    assert_equal(found, plain(model, hazy, clear, window, valid, objective=objective, steps=1))
     assert not found[0][:, ~valid].any()
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 70), (64, 64), (66, 130), (560, 40)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 70), (530, 40)])
 def test_any_size_of_scene_equals_the_plain_network(stream, model, picture, height, width):
     clear = picture(height, width)
     hazy, window = (0.6 * clear + 0.34).astype(np.float32), (height // 2, 0, 1, width)
@@ -109,7 +108,7 @@ def test_nothing_is_attributed_where_the_partner_has_no_data(stream, model, hazy
     gap = clear.copy()
     gap[:, :, 100:] = hazy[:, :, 100:]
 
-    found, _ = stream(model, hazy, gap, (70, 90, 20, 40), steps=1)
+    found, _ = stream(model, hazy, gap, (75, 90, 20, 40), steps=1)
 
     assert not found[:, :, 100:].any()
     assert found[:, :, :100].any()
