@@ -126,6 +126,8 @@ def attribute(
     """
     config, reporter, started = config or RunConfig(), reporter or Silent(), time.perf_counter()
     _check_request(src, dst, preview, reference, objective, steps, overwrite)
+    if objective == "detail" and min(window.height, window.width) < 2:
+        raise UsageError("Edges lie between pixels. Give --window at least 2 px a side, or another --objective.")
     with ExitStack() as stack:
         stack.enter_context(gdal_environment())
         scene = stack.enter_context(Scene.open(src, bands=bands, scale_range=scale_range))

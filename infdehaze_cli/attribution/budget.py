@@ -84,8 +84,8 @@ def plan_attribution(
         else:
             raise BudgetError(
                 f"A budget of {format_size(config.gpu_mem)} cannot hold the {_PLACES[worst]}, which needs "
-                f"{format_size(phases[worst])}. Give --gpu-mem at least {_least(phases[worst])}, or attribute "
-                f"{'a smaller window' if worst == 'window' else 'in a part of the scene'}."
+                f"{format_size(phases[worst])}. Give --gpu-mem at least {_least(phases[worst])}, or "
+                f"{'a smaller --window' if worst == 'window' else 'cut a part out of the scene'}."
             )
     least_cache, cache = host.cache_bytes(source, grid)
     taken = host_bytes(field_window, batch, steps, source)
@@ -146,7 +146,7 @@ def gradient_bytes(preset: Preset, batch: int) -> int:
     # both ends of the path, the leaf, its filled copy, patches and their statistics, gradients and their sum
     picture = 3 * preset.tile**2 * (8 + (8 if preset.patch_statistics else 2))
     fields = 6 * FIELDS * (preset.tile // preset.field_stride) ** 2
-    return 4 * batch * (kept + working + picture + fields) + memory._tables_bytes(preset)
+    return 4 * batch * (kept + working + picture + fields) + memory.tables_bytes(preset)
 
 
 def bottleneck_bytes(preset: Preset, rows: int, cols: int, piece_tokens: int) -> int:

@@ -188,8 +188,16 @@ class _Run:
                 values[:, *both.relative_to(window)] += direct[:, *both.relative_to(self._window)]
             take(window, values)
 
-        bands = FoldedBands(self._grid, add_direct)
-        self._each("gradient", range(self._grid.count), partial(self._gradient, held, bands), self._reporter.advance)
+        bands, found = FoldedBands(self._grid, add_direct), dict[int, Tensor]()
+
+        def add(count: int) -> None:
+            # outside of what is done again when memory runs out
+            for index, of_tile in found.items():
+                bands.add(index, of_tile.numpy())
+            found.clear()
+            self._reporter.advance(count)
+
+        self._each("gradient", range(self._grid.count), partial(self._gradient, held, found), add)
         bands.finish()
 
     def _encode(self, position: float, tiles: TileBatch, part: slice) -> None:
@@ -226,7 +234,8 @@ class _Run:
         for index, of_tile in zip(indices, self._device.to_host([grad]).wait()[0], strict=True):
             grad_hwC[self._cells(index)] = of_tile
 
-    def _gradient(self, held: list[_Point], bands: FoldedBands, tiles: TileBatch, part: slice) -> None:
+    def _gradient(self, held: list[_Point], found: dict[int, Tensor], tiles: TileBatch, part: slice) -> None:
+        """Put the attribution of tiles into ``found``: their change times the mean gradient of all points."""
         indices = tiles.indices[part]
         ends, valid = (self._device.to_device(torch.from_numpy(x[part])) for x in (tiles.values, tiles.valid))
         hazy, clear = ends.chunk(2, 1)
@@ -246,9 +255,7 @@ class _Run:
                 grads.append(fields)
             total += point.weight * torch.autograd.grad(outputs, leaf, grads)[0]
             del outputs, residuals
-        (found,) = self._device.to_host([total * change]).wait()
-        for index, of_tile in zip(indices, found.numpy(), strict=True):
-            bands.add(index, of_tile)
+        found.update(zip(indices, self._device.to_host([total * change]).wait()[0], strict=True))
 
     def _each(
         self,

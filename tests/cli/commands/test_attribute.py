@@ -113,6 +113,7 @@ def test_a_window_is_left_top_width_and_height():
         (["--window", "500,500,1,1"], 2, "leaves the scene"),
         (["--steps", "0"], 2, "steps"),
         (["--objective", "beauty"], 2, "light"),
+        (["--objective", "detail", "--window", "3,3,1,9"], 2, "2 px"),
         (["--preview", "{folder}"], 2, "no place"),
         (["--preview", "{dst}"], 2, "two files"),
         (["--reference", "{src}"], 2, "clear raster"),
