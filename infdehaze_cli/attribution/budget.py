@@ -89,6 +89,9 @@ def plan_attribution(
             )
     least_cache, cache = host.cache_bytes(source, grid)
     taken = host_bytes(field_window, batch, steps, source)
+    while taken + least_cache > config.ram and batch > 1 and config.batch is None:
+        batch //= 2
+        taken = host_bytes(field_window, batch, steps, source)
     if taken + least_cache > config.ram:
         raise BudgetError(
             f"A host budget of {format_size(config.ram)} cannot hold the gradients of {steps} steps and the bands of "

@@ -21,7 +21,7 @@ from .tiling import scatter
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Maps the window's hazy picture (B, 3, H, W), its fields (B, 9, H, W) and its validity (B, H, W) to a scalar."""
 
-STEPS = 8
+STEPS = 16
 """Points on the path by default; see `docs/attribution.md` for what they leave out."""
 
 

@@ -48,7 +48,7 @@ def test_attributions_of_a_random_network_add_up_to_the_change_of_the_objective(
     model = make_model(moe=False, smoothing=8.0).requires_grad_(False)
     clear = scene(100, 150)
 
-    found = attribute(model, veiled(clear), clear, (40, 70, 20, 30), objective=objective)
+    found = attribute(model, veiled(clear), clear, (40, 70, 20, 30), objective=objective, steps=8)
 
     assert abs(found.at_hazy - found.at_clear) > 1e-3
     assert gap(found) < 0.05
@@ -59,7 +59,7 @@ def test_attributions_of_the_shipped_weights_add_up_to_the_change_of_the_objecti
     model = load_model("lite").requires_grad_(False)
     clear = torch.from_numpy(Landscape(height=300, width=400, seed=7).window(Window(0, 0, 300, 400))[:3])[None] / 255
 
-    found = attribute(model, veiled(clear), clear, (100, 200, 40, 60))
+    found = attribute(model, veiled(clear), clear, (100, 200, 40, 60), steps=8)
 
     assert found.at_hazy - found.at_clear > 0.02
     assert gap(found) < 0.05

@@ -153,10 +153,14 @@ def test_a_scene_whose_latents_do_not_fit_the_bottleneck_is_refused_with_the_lea
 def test_gradients_that_do_not_fit_the_host_are_refused_with_the_least_budget():
     with pytest.raises(BudgetError, match=r"--ram at least (\d+)M") as caught:
         plan(16_384, ram=GiB // 2)
+    roomy = plan(16_384, ram=2 * GiB)
     least = int(str(caught.value).split("at least ")[1].split("M")[0]) * 1024**2
 
-    assert plan(16_384, ram=least).predicted_host_bytes <= least
-    assert plan(16_384, ram=least, steps=4).gdal_cache_bytes > plan(16_384, ram=least).gdal_cache_bytes
+    tight = plan(16_384, ram=least)
+
+    assert tight.predicted_host_bytes <= least
+    assert (tight.batch, roomy.batch) == (1, 16)
+    assert tight.gdal_cache_bytes < roomy.gdal_cache_bytes
 
 
 @pytest.mark.parametrize("objective", ["window", "batch"])
