@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from .commands import bench, demo, doctor, evaluate, finetune, models, plan, run, synth, train
+from .commands import attribute, bench, demo, doctor, evaluate, finetune, models, plan, run, synth, train
 from .console import complain, debug_wanted
 from .errors import InfdehazeError
 from .raster import redacted
@@ -32,6 +32,7 @@ app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
+app.command("attribute")(attribute.attribute)
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
 app.add_typer(bench.app, name="bench")

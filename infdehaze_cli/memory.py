@@ -77,7 +77,7 @@ def _sfca_values(preset: Preset, stage: int) -> int:
     return side * side * (2 * width + 20 * preset.sfca_dim) if preset.sfca[stage] else 0
 
 
-def _tables_bytes(preset: Preset) -> int:
+def tables_bytes(preset: Preset) -> int:
     """Bytes of the position indices and shift masks that attention keeps, and of the largest bias made of them."""
     if preset.block != "swin":
         return 0
@@ -110,7 +110,7 @@ def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
             working = max(working, 4 * 3 * h * w * c)
         peak = max(peak, kept + working)
         kept += 4 * h * w * c
-    return batch * peak + _tables_bytes(preset) + _cast_bytes(preset, precision)
+    return batch * peak + tables_bytes(preset) + _cast_bytes(preset, precision)
 
 
 def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) -> int:
@@ -127,7 +127,7 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) ->
     h, w, c = preset.residual_shapes[0]
     fields = 9 * (preset.tile // preset.field_stride) ** 2
     head = 4 * (2 * h * w * c + (7 if preset.tile_statistics else 5) * fields)
-    return batch * (given + max(working, head)) + _tables_bytes(preset) + _cast_bytes(preset, precision)
+    return batch * (given + max(working, head)) + tables_bytes(preset) + _cast_bytes(preset, precision)
 
 
 def _cast_bytes(preset: Preset, precision: str) -> int:

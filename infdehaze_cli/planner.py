@@ -69,12 +69,7 @@ def make_plan(
     UsageError
         When the overlap does not fit the network.
     """
-    overlap = preset.overlap if config.overlap is None else config.overlap
-    if overlap % preset.field_stride or not 0 <= overlap <= preset.tile // 2:
-        raise UsageError(
-            f"An overlap of {overlap} px does not fit this network. "
-            f"Use a multiple of {preset.field_stride} between 0 and {preset.tile // 2}."
-        )
+    overlap = choose_overlap(config, preset)
     grid = TileGrid(height, width, preset.tile, overlap)
     precision: Precision
     precision = ("fp32" if device == "cpu" else "fp16") if config.precision == "auto" else config.precision
@@ -106,6 +101,23 @@ def make_plan(
         predicted_host_bytes=on_host.bytes,
         scratch_bytes=on_host.scratch,
     )
+
+
+def choose_overlap(config: RunConfig, preset: Preset) -> int:
+    """Return the pixels by which tiles overlap.
+
+    Raises
+    ------
+    UsageError
+        When what the user said does not fit the network.
+    """
+    overlap = preset.overlap if config.overlap is None else config.overlap
+    if overlap % preset.field_stride or not 0 <= overlap <= preset.tile // 2:
+        raise UsageError(
+            f"An overlap of {overlap} px does not fit this network. "
+            f"Use a multiple of {preset.field_stride} between 0 and {preset.tile // 2}."
+        )
+    return overlap
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from infdehaze_cli.geometry import Window
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.planner import make_plan
 
-SLOW_ROOMS = ("commands", "faults", "raster", "sample", "scores", "training")
+SLOW_ROOMS = ("attribution", "commands", "faults", "raster", "sample", "scores", "training")
 SLOW_FILES = (
     "test_api.py",
     "test_examples.py",

@@ -31,6 +31,8 @@ FROZEN = {
     "doctor": "--scratch --json --debug",
     "synth": "src -o --output --style --seed --feature --transmission --bands --scale-range --format --overwrite -q "
     "--quiet --debug",
+    "attribute": "src --window -o --output --preview --reference --objective --steps --gpu-mem --ram --scratch --batch "
+    f"{NETWORK} --bands --scale-range --overwrite --json -q --quiet --debug",
     "eval": "result reference --hazy --peak --bands --tile --overlap --json --debug",
     "train": f"data {TRAINING}",
     "finetune": f"data {TRAINING} --all",

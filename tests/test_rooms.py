@@ -14,6 +14,10 @@ RULES = [
     (APPLICATION, {"models"}),
     (APPLICATION / "engine", {"rasterio", "typer", "click", "rich", "infdehaze_cli.raster", "infdehaze_cli.console"}),
     (APPLICATION / "raster", {"torch", "infdehaze", "typer", "rich", "infdehaze_cli.engine", "infdehaze_cli.store"}),
+    (
+        APPLICATION / "attribution",
+        {"rasterio", "typer", "click", "rich", "infdehaze_cli.raster", "infdehaze_cli.store"},
+    ),
     (APPLICATION / "store", {"infdehaze", "rasterio", "infdehaze_cli.raster", "infdehaze_cli.engine"}),
     (APPLICATION / "training", {"infdehaze_cli.engine", "typer", "rich"}),
     (APPLICATION / "report", {"torch", "infdehaze", "typer", "rich", "infdehaze_cli.store", "infdehaze_cli.commands"}),
@@ -77,7 +81,14 @@ def test_the_network_depends_on_torch_alone():
     assert foreign <= {"torch", "safetensors", "infdehaze"}
 
 
-PRINTING = [APPLICATION / "engine", APPLICATION / "store", APPLICATION / "raster", APPLICATION / "plan.py", NETWORK]
+PRINTING = [
+    APPLICATION / "engine",
+    APPLICATION / "attribution",
+    APPLICATION / "store",
+    APPLICATION / "raster",
+    APPLICATION / "plan.py",
+    NETWORK,
+]
 
 
 @pytest.mark.parametrize("room", PRINTING, ids=lambda path: path.stem)

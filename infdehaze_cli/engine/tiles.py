@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -23,7 +24,7 @@ class TileBatch:
     indices: tuple[int, ...]
     """Tiles with data, in order; the others are left out."""
     values: NDArray[np.float32]
-    """(len(indices), 3, T, T)."""
+    """(len(indices), channels, T, T); three channels of a picture."""
     valid: NDArray[np.bool_]
     """(len(indices), T, T)."""
 
@@ -41,13 +42,31 @@ def read_batch(scene: SceneReader[SourceBlock], grid: TileGrid, number: int, bat
         Which batch, and tiles of a full one.
     """
     first = number * batch
-    members = range(first, min(first + batch, grid.count))
+    return read_tiles(scene, grid, range(first, min(first + batch, grid.count)), number)
+
+
+def read_tiles(scene: SceneReader[SourceBlock], grid: TileGrid, members: Sequence[int], number: int = 0) -> TileBatch:
+    """Read tiles as one batch.
+
+    Parameters
+    ----------
+    scene : SceneReader
+        The source; it may have any number of channels.
+    grid : TileGrid
+        Its tiles.
+    members : sequence of int
+        Which tiles, in order; those of one row of tiles lie side by side.
+    number : int
+        Of the batch.
+    """
+    channels = 3
     indices: list[int] = []
     values: list[NDArray[np.float32]] = []
     valid: list[NDArray[np.bool_]] = []
     for _, in_row in groupby(members, key=lambda index: index // grid.cols):
         run = list(in_row)
         strip_values, strip_valid = _read_mirrored(scene, grid, run[0], run[-1])
+        channels = len(strip_values)
         for position, index in enumerate(run):
             part = slice(position * grid.step, position * grid.step + grid.tile)
             if strip_valid[:, part].any():
@@ -56,7 +75,10 @@ def read_batch(scene: SceneReader[SourceBlock], grid: TileGrid, number: int, bat
                 valid.append(strip_valid[:, part])
     # in PyTorch's memory, whose alignment is always the same: matrix products round differently by alignment
     shape = (len(indices), grid.tile, grid.tile)
-    all_values, all_valid = torch.empty(shape[0], 3, *shape[1:]).numpy(), torch.empty(shape, dtype=torch.bool).numpy()
+    all_values, all_valid = (
+        torch.empty(shape[0], channels, *shape[1:]).numpy(),
+        torch.empty(shape, dtype=torch.bool).numpy(),
+    )
     if indices:
         np.stack(values, out=all_values)
         np.stack(valid, out=all_valid)

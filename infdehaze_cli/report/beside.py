@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from infdehaze_cli.engine.protocols import Reporter, SceneWriter
-from infdehaze_cli.errors import StorageError, UsageError
+from infdehaze_cli.errors import UsageError
 from infdehaze_cli.plan import Plan
-from infdehaze_cli.raster import Block, OtherBands, Scene, is_local
-from infdehaze_cli.raster._gdal import reason
+from infdehaze_cli.raster import Block, OtherBands, Scene
 from infdehaze_cli.raster.bands import kept_bands
-from infdehaze_cli.raster.locations import redacted
 from infdehaze_cli.scores import Scores, check_pair, compare_rasters
 from infdehaze_cli.sizes import format_size
 
@@ -22,6 +19,7 @@ from .coarse import HazeMeans
 from .figures import detail_windows
 from .html import DETAIL, OVERVIEW, Report, render
 from .pictures import View, fit, side_by_side
+from .places import check_place, same_key, write_beside
 from .style import style_of, style_path
 
 PREVIEW_WIDTH, _GAP = 2000, 8
@@ -75,14 +73,16 @@ class Beside:
 
     def __post_init__(self) -> None:
         style = None if self.haze_map is None else style_path(self.haze_map)
-        taken = {_key(path) for path in (self.scene.path, self.dst, self.haze_map, self.reference) if path is not None}
+        taken = {
+            same_key(path) for path in (self.scene.path, self.dst, self.haze_map, self.reference) if path is not None
+        }
         for path, what in ((style, "the style of a haze map"), (self.preview, "a preview"), (self.report, "a report")):
             if path is None:
                 continue
-            _check_place(path, what, overwrite=self.overwrite)
-            if _key(path) in taken:
+            check_place(path, what, overwrite=self.overwrite)
+            if same_key(path) in taken:
                 raise UsageError(f"{path} cannot be {what} and another file of the run. Name two files.")
-            taken.add(_key(path))
+            taken.add(same_key(path))
         if self.reference is None:
             return
         if self.report is None:
@@ -134,19 +134,7 @@ class Beside:
             self._write(self.report, "report", lambda: self._page(run, plan).encode())
 
     def _write(self, path: str | Path, what: str, make: Any) -> None:
-        """Write one file, whole or not at all."""
-        place = Path(path)
-        partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            partial.write_bytes(make())
-            partial.replace(place)
-        # whatever goes wrong here must not look as if the output had failed
-        except Exception as error:
-            partial.unlink(missing_ok=True)
-            raise StorageError(
-                f"{redacted(self.dst)} is written and whole, but its {what} {place} is not ({reason(error)}); "
-                "check the disk."
-            ) from error
+        write_beside(self.dst, path, what, make)
 
     def _preview(self) -> bytes:
         scene = self.scene
@@ -223,18 +211,3 @@ def _excess(run: Mapping[str, Any]) -> list[str]:
 def _left_out(valid: float) -> list[str]:
     """Return a warning where much of a scene is not data."""
     return [] if valid >= 0.5 else [f"{100 * (1 - valid):.0f} % of the scene is not data and was left as it is."]
-
-
-def _key(path: str | Path) -> str:
-    return str(Path(path).resolve()) if is_local(path) else str(path)
-
-
-def _check_place(path: str | Path, what: str, *, overwrite: bool) -> None:
-    """Check that a file may be written."""
-    place = Path(path)
-    if not is_local(path):
-        raise UsageError(f"{redacted(path)} is not a local file. Write {what} to a local file and copy it.")
-    if place.is_dir() or not place.parent.is_dir():
-        raise UsageError(f"{place} is no place for {what}. Name a file in a folder that exists.")
-    if place.exists() and not overwrite:
-        raise UsageError(f"{place} exists; give --overwrite to replace it.")

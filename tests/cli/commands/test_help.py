@@ -15,6 +15,7 @@ COMMANDS = [
     ["doctor"],
     ["synth"],
     ["eval"],
+    ["attribute"],
     ["train"],
     ["finetune"],
     ["bench"],
