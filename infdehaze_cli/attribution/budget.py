@@ -147,7 +147,8 @@ def gradient_bytes(preset: Preset, batch: int) -> int:
         kept += int(2 * depth * layer + sfca + 4 * values)
         working = max(working, int(values * (16 + 2 * preset.mlp_ratio)), sfca)
     # both ends of the path, the leaf, its filled copy, patches and their statistics, gradients and their sum
-    picture = 3 * preset.tile**2 * (8 + (8 if preset.patch_statistics else 2))
+    statistics = (8 if preset.patch_statistics else 2) + (8 if preset.tile_statistics else 0)
+    picture = 3 * preset.tile**2 * (8 + statistics)
     fields = 6 * FIELDS * (preset.tile // preset.field_stride) ** 2
     return 4 * batch * (kept + working + picture + fields) + memory.tables_bytes(preset)
 

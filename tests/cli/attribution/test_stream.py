@@ -94,6 +94,15 @@ def test_other_objectives_equal_the_plain_one_over_holes(stream, model, hazy, cl
     assert not found[0][:, ~valid].any()
 
 
+def test_statistics_of_tiles_get_their_gradient_too(stream, make_model, hazy, clear):
+    model = make_model(block_tokens=4, depths=(1, 1, 1, 1), tile_statistics=True).requires_grad_(False)
+    window = (75, 90, 20, 40)
+
+    found = stream(model, hazy, clear, window, batch=2, steps=1)
+
+    assert_equal(found, plain(model, hazy, clear, window, steps=1))
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 70), (530, 40)])
 def test_any_size_of_scene_equals_the_plain_network(stream, model, picture, height, width):
     clear = picture(height, width)
