@@ -43,7 +43,7 @@ FROZEN = {
     "--quiet --debug",
     "bench choices": "option --size --style --seed --weights --scratch --device --json -q --quiet --debug",
     "bench context": "--size --part --style --seed --weights --scratch --device --json -q --quiet --debug",
-    "bench even": "--size --depths --seed --weights --device --overlap --json -q --quiet --debug",
+    "bench even": "--size --depths --repeats --seed --weights --device --overlap --json -q --quiet --debug",
     "bench report": "-o --output --json-file --quick --clear --pairs --seed --weights --gpu-mem --ram --scratch "
     "--device --overwrite --json -q --quiet --debug",
     "bench compare": "first second --json --debug",

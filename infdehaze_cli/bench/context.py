@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio.transform import Affine
 from rasterio.windows import Window as RasterWindow
 
 from infdehaze_cli.api import dehaze
@@ -99,7 +100,7 @@ def _cut(src: Path, dst: Path, row: int, col: int, side: int) -> None:
             "width": side,
             "count": 3,
             "photometric": "RGB",
-            "transform": source.window_transform(window),
+            "transform": source.transform @ Affine.translation(col, row),
         }
         with rasterio.open(dst, "w", **profile) as target:
             target.write(source.read((1, 2, 3), window=window))

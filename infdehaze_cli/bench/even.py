@@ -20,7 +20,7 @@ from rasterio.transform import Affine
 from infdehaze_cli.api import dehaze
 from infdehaze_cli.engine import Reporter
 from infdehaze_cli.plan import RunConfig
-from infdehaze_cli.scores import compare_rasters
+from infdehaze_cli.scores import compare_rasters, mean_scores
 from infdehaze_cli.training.haze import Haze
 from infdehaze_cli.training.noise import FractalNoise
 
@@ -56,9 +56,10 @@ class EvenRow:
     depth: float
     """Optical depth of the haze."""
     hazy: float
-    """PSNR of the input in dB; infinite without haze."""
+    """PSNR of the input in dB."""
     restored: float
     seam: float | None
+    """Mean seam index; where hardly anything is changed, that of one scene is mostly chance."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-ready values."""
@@ -79,7 +80,7 @@ def even_scene(ground: EvenGround, side: int, seed: int) -> torch.Tensor:
 
 
 def bench_even(
-    side: int, depths: Sequence[float], *, seed: int, config: RunConfig, reporter: Reporter
+    side: int, depths: Sequence[float], *, repeats: int, seed: int, config: RunConfig, reporter: Reporter
 ) -> list[EvenRow]:
     """Clean each ground under each haze, and look for the borders of tiles.
 
@@ -89,23 +90,28 @@ def bench_even(
         Of the scenes, in pixels.
     depths : sequence of float
         Optical depths of the haze, the same everywhere; 0 leaves the ground clear.
+    repeats : int
+        Scenes of each ground, over which figures are means.
     """
     preset = read_info(config.weights).preset
     overlap = preset.overlap if config.overlap is None else config.overlap
     rows = []
     with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
         clear, hazy, restored = (Path(temporary) / f"{name}.tif" for name in ("clear", "hazy", "restored"))
-        for number, (name, ground) in enumerate(GROUNDS.items()):
-            truth = even_scene(ground, side, seed + number)
-            generator = torch.Generator().manual_seed(seed)
-            noise = NOISE * torch.randn(truth.shape, generator=generator)
-            _write(clear, truth)
+        for name, ground in GROUNDS.items():
             for depth in depths:
                 haze = Haze(torch.full((1, 3, 1, 1), depth), torch.tensor(AIRLIGHT).view(1, 3, 1, 1))
-                _write(hazy, haze.over(truth) + noise)
-                dehaze(hazy, restored, config=config, reporter=reporter, format="gtiff", overwrite=True)
-                score = compare_rasters(restored, clear, hazy=hazy, tile=preset.tile, overlap=overlap)
-                rows.append(EvenRow(name, depth, compare_rasters(hazy, clear).psnr, score.psnr, score.seam))
+                before, after = [], []
+                for number in range(repeats):
+                    truth = even_scene(ground, side, seed + number)
+                    generator = torch.Generator().manual_seed(seed + number)
+                    _write(clear, truth)
+                    _write(hazy, haze.over(truth) + NOISE * torch.randn(truth.shape, generator=generator))
+                    dehaze(hazy, restored, config=config, reporter=reporter, format="gtiff", overwrite=True)
+                    before.append(compare_rasters(hazy, clear))
+                    after.append(compare_rasters(restored, clear, hazy=hazy, tile=preset.tile, overlap=overlap))
+                mean = mean_scores(after)
+                rows.append(EvenRow(name, depth, mean_scores(before).psnr, mean.psnr, mean.seam))
     return rows
 
 

@@ -46,6 +46,7 @@ def context(
 def even(
     size: Annotated[int, typer.Option(min=300, help="Side of the scenes in pixels: more than a tile.")] = 1024,
     depths: Annotated[str, typer.Option(help="Optical depths of the haze.")] = "0,0.3,0.7,1.2",
+    repeats: Annotated[int, typer.Option(min=1, help="Scenes of each ground and depth.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the ground and the noise.")] = 0,
     weights: c.Weights = "lite",
     device: c.DeviceName = "auto",
@@ -63,12 +64,12 @@ def even(
         raise UsageError(f"{depths!r} is no list of optical depths. Write numbers of 0 to 4, as in 0,0.5,1.") from error
     config = RunConfig(weights=weights, device=device, overlap=overlap)
     with c.progress(quiet) as reporter:
-        rows = bench_even(size, values, seed=seed, config=config, reporter=reporter)
+        rows = bench_even(size, values, repeats=repeats, seed=seed, config=config, reporter=reporter)
     if as_json:
         c.print_json({"size": size, "rows": [row.to_dict() for row in rows]})
         return
     c.print_table(
-        f"even ground, {size} x {size} px",
+        f"even ground, {size} x {size} px, means of {repeats}",
         [
             (r.ground, f"{r.depth:g}", f"{r.hazy:.2f}", f"{r.restored:.2f}", "-" if r.seam is None else f"{r.seam:.3f}")
             for r in rows

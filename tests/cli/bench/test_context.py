@@ -50,7 +50,7 @@ def test_even_ground_is_nearly_of_one_colour(name):
 
 
 def test_every_ground_and_depth_has_a_row(cli):
-    ended = cli("bench", "even", "--size", "300", "--depths", "0,0.8", "--json", "-q")
+    ended = cli("bench", "even", "--size", "300", "--depths", "0,0.8", "--repeats", "2", "--json", "-q")
 
     assert (ended.code, ended.err) == (0, "")
     rows = json.loads(ended.out)["rows"]
