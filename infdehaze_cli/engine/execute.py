@@ -18,11 +18,13 @@ from infdehaze_cli.plan import Plan
 from infdehaze_cli.store import RecomputeStore, ResidualStore, Workspace, ZarrResidualStore, row_length, stored_dtype
 
 from .bottleneck import stream_bottleneck
+from .decode import B, decode_phase
 from .device import Device
 from .elastic import Elastic
+from .encode import encode_phase
 from .encoded import Encoded
-from .phases import B, SceneState, decode_phase, encode_phase
 from .protocols import Reporter, SceneReader, SceneWriter, SourceBlock
+from .state import SceneState
 from .threads import BusyClock
 
 
