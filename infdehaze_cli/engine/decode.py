@@ -26,6 +26,7 @@ from .device import Device
 from .elastic import Elastic
 from .encode import encode_tiles
 from .encoded import encoded_again
+from .finished import Finished
 from .protocols import Reporter, SceneReader, SceneWriter, SourceBlock
 from .state import LatentRows, SceneState
 from .threads import BusyClock, Prefetch, Sink
@@ -36,32 +37,43 @@ B = TypeVar("B", bound=SourceBlock)
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A batch before decoding: its residuals from the store, or the tiles to encode again."""
+    """A batch before decoding: its residuals from the store, or the tiles to encode again, or its fields already."""
 
     number: int
-    packed: Tensor | None
-    tiles: TileBatch | None
-    damage: str = ""
-    """Why a stored batch has to be encoded again."""
+    packed: Tensor | None = None
+    tiles: TileBatch | None = None
+    fields: Tensor | None = None
+    damage: tuple[str, ...] = ()
+    """What of it the disk has lost or spoilt."""
 
 
-def _fetch(scene: SceneReader[SourceBlock], state: SceneState, store: ResidualStore) -> Iterator[_Ready]:
+def _fetch(
+    scene: SceneReader[SourceBlock], state: SceneState, store: ResidualStore, finished: Finished
+) -> Iterator[_Ready]:
     for number in range(-(-state.grid.count // state.batch)):
         if not state.members[number]:
-            yield _Ready(number, None, None)
-        elif store.recompute:
-            yield _Ready(number, None, read_batch(scene, state.grid, number, state.batch))
+            yield _Ready(number)
+            continue
+        fields, lost = finished.fields(number)
+        damage = (lost,) if lost else ()
+        if fields is not None:
+            yield _Ready(number, fields=fields)
+        elif store.holds(number):
+            yield _load(scene, state, store, number, damage)
         else:
-            yield _load(scene, state, store, number)
+            # not stored, or in the memory of a run that was interrupted
+            yield _Ready(number, tiles=read_batch(scene, state.grid, number, state.batch), damage=damage)
 
 
-def _load(scene: SceneReader[SourceBlock], state: SceneState, store: ResidualStore, number: int) -> _Ready:
+def _load(
+    scene: SceneReader[SourceBlock], state: SceneState, store: ResidualStore, number: int, damage: tuple[str, ...]
+) -> _Ready:
     """Load residuals, or read the tiles again when the disk has lost or spoilt them (design, section 3.5)."""
     try:
-        return _Ready(number, from_stored(store.read(number), state.residual_dtype), None)
+        return _Ready(number, from_stored(store.read(number), state.residual_dtype), damage=damage)
     except CorruptError as error:
         tiles = read_batch(scene, state.grid, number, state.batch)
-        return _Ready(number, None, tiles, encoded_again(number, error))
+        return _Ready(number, tiles=tiles, damage=(*damage, encoded_again(number, error)))
 
 
 def decode_phase(
@@ -72,18 +84,21 @@ def decode_phase(
     writer: SceneWriter[B],
     state: SceneState,
     store: ResidualStore,
+    finished: Finished,
     reporter: Reporter,
     clocks: dict[str, BusyClock],
     strength: float,
     amount: Elastic,
 ) -> None:
-    """Decode all tiles, join their fields, and write the restored scene band by band.
+    """Decode all tiles that an interrupted run has not, join all fields, and write the scene band by band.
 
     Parameters
     ----------
     scene, second : SceneReader
         Two handles of the source: one for tiles that are encoded again, one for the windows of the output. Each is
         used by one thread.
+    finished : Finished
+        Gives and takes fields of decoded batches.
     """
     preset = model.preset
     canvas = FieldCanvas(state.grid, FIELDS, preset.field_stride, *preset.field_sigmas)
@@ -97,23 +112,30 @@ def decode_phase(
     def write(item: tuple[B, NDArray[np.float32], NDArray[np.float32] | None]) -> None:
         writer.write(*item)
 
+    def keep(item: tuple[int, dict[int, Tensor]]) -> None:
+        finished.keep_fields(*item)
+
     with (
-        Prefetch(_fetch(scene, state, store), QUEUE, clocks["load"]) as ready,
+        Prefetch(_fetch(scene, state, store, finished), QUEUE, clocks["load"]) as ready,
         Prefetch(blocks, QUEUE, clocks["read"]) as source,
         Sink(write, QUEUE, clocks["write"]) as sink,
+        Sink(keep, QUEUE, clocks["store"]) as keeper,
     ):
         row = 0
         for item in ready:
-            if item.damage:
-                reporter.note(item.damage)
+            for damage in item.damage:
+                reporter.note(damage)
             indices = state.members[item.number]
             fields: dict[int, Tensor] = {}
-            if indices:
+            if item.fields is not None:
+                fields.update(zip(indices, item.fields, strict=True))
+            elif indices:
                 latent = torch.stack([latents.get(index) for index in indices])
                 with device.metered(not metered["decode"]):
                     work = partial(_decode_part, model, device, state.residual_dtype, item, indices, latent, fields)
                     amount.run(len(indices), work)
                 metered["decode"] = True
+                keeper.put((item.number, fields))
             first = item.number * state.batch
             for index in range(first, min(first + state.batch, state.grid.count)):
                 canvas.add(index, fields.get(index))

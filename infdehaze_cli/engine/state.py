@@ -29,13 +29,28 @@ class SceneState:
     members: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Tiles with data of each batch."""
 
+    @staticmethod
+    def shape(plan: Plan, preset: Preset) -> tuple[int, int, int]:
+        """Return rows, columns and channels of the latents of a scene."""
+        side = preset.latent_side
+        return plan.grid.rows * side, plan.grid.cols * side, preset.widths[-1]
+
+    @classmethod
+    def of(cls, plan: Plan, preset: Preset, latents: SceneArray) -> SceneState:
+        """Begin with latents, and no tile with data."""
+        occupied = torch.zeros(*latents.shape[:2], dtype=torch.bool)
+        return cls(plan.grid, plan.batch, plan.residual_dtype, preset.latent_side, latents, occupied)
+
     @classmethod
     def empty(cls, plan: Plan, preset: Preset, workspace: Workspace) -> SceneState:
         """Make room for the latents of a scene."""
-        grid, side = plan.grid, preset.latent_side
-        rows, cols = grid.rows * side, grid.cols * side
-        latents = workspace.latents(rows, cols, preset.widths[-1], side)
-        return cls(grid, plan.batch, plan.residual_dtype, side, latents, torch.zeros(rows, cols, dtype=torch.bool))
+        return cls.of(plan, preset, workspace.latents(*cls.shape(plan, preset), preset.latent_side))
+
+    def occupy(self, tile: int) -> None:
+        """Note that a tile holds data."""
+        row, col = divmod(tile, self.grid.cols)
+        # through numpy: inference mode, in which the tensor is made, is a matter of the thread
+        self.occupied_HW.numpy()[self.rows(row), self.cols(col)] = True
 
     def rows(self, tile_row: int) -> slice:
         """Rows of the latent grid that a row of tiles takes."""
@@ -59,7 +74,7 @@ class LatentRows:
         row, col = divmod(index, self._state.grid.cols)
         self._go_to(row)
         self._band_HWC.numpy()[:, self._state.cols(col)] = latent_HWC.numpy()
-        self._state.occupied_HW.numpy()[self._state.rows(row), self._state.cols(col)] = True
+        self._state.occupy(index)
 
     def finish(self) -> None:
         """Write what is left; rows of tiles without data are zeros."""

@@ -37,6 +37,10 @@ class ResidualStore(Protocol):
         """Bytes written to disk so far, before any compression."""
         ...
 
+    def holds(self, batch: int) -> bool:
+        """Whether the residuals of a batch were stored; the disk may have lost them since."""
+        ...
+
     def write(self, batch: int, packed: NDArray[np.generic]) -> None:
         """Keep the residuals of a batch."""
         ...
@@ -55,6 +59,10 @@ class RecomputeStore:
 
     recompute = True
     disk_bytes = 0
+
+    def holds(self, batch: int) -> bool:
+        """Return False."""
+        return False
 
     def write(self, batch: int, packed: NDArray[np.generic]) -> None:
         """Forget them."""
@@ -135,6 +143,10 @@ class ZarrResidualStore:
             except OSError as error:
                 raise disk_error(self._folder, error) from error
         return self._arrays[on_disk]
+
+    def holds(self, batch: int) -> bool:
+        """Whether a batch was written, by this run or, on disk, by the one before it."""
+        return batch in self._written
 
     def write(self, batch: int, packed: NDArray[np.generic]) -> None:
         """Keep the residuals of a batch, (tiles, L) with at most ``batch`` tiles."""

@@ -14,8 +14,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no for
 
 
 @pytest.fixture
-def command(src, dst, config):
-    made = config()
+def residuals():
+    return "ssd"
+
+
+@pytest.fixture
+def command(src, dst, config, residuals):
+    made = config(residuals=residuals)
     work = ("--scratch", made.scratch, "--residuals", made.residuals, "--batch", made.batch)
     return ("run", src, "-o", dst, *work, "--weights", made.weights, "--device", "cpu", "--json", "-q")
 
@@ -41,18 +46,25 @@ def seconds_of(finish):
     return time.monotonic() - started
 
 
-def finished_batches(scratch):
-    """Count the batches that the journal says are done; nothing but its end may be torn."""
+def finished_work(scratch):
+    """Return what the journal says is done; nothing but its end may be torn."""
     (path,) = [*scratch.glob("*/journal.jsonl")] or [None]
-    return 0 if path is None else sum(1 for line in path.read_bytes().split(b"\n")[1:] if line[-9:-8] == b"\t")
+    lines = [] if path is None else path.read_bytes().split(b"\n")[1:]
+    entries = [json.loads(line[:-9]) for line in lines if line[-9:-8] == b"\t"]
+    return {
+        "encoded_batches": sum("encoded" in entry for entry in entries),
+        "bottleneck": any("mixed" in entry for entry in entries),
+        "decoded_batches": sum("decoded" in entry for entry in entries),
+    }
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(program, command, finish, dst, scratch, times):
+@pytest.mark.parametrize(("residuals", "few", "many"), [("ssd", 4, 50), ("dram", 2, 25)])
+def test_a_killed_run_goes_on_to_the_same_bytes(program, command, finish, dst, scratch, times, residuals, few, many):
     whole, _ = finish()
     lasts, rng = seconds_of(finish), random.Random(0)
-    tally = {"nothing": 0, "some": 0, "ended": 0}
+    tally = {"nothing done": 0, "encoding": 0, "decoding": 0, "ended": 0}
 
-    for _ in range(times(4, 50)):
+    for _ in range(times(few, many)):
         pid = program.start(*command)
         time.sleep(rng.uniform(0.02, lasts))
         os.kill(pid, signal.SIGKILL)
@@ -62,14 +74,16 @@ def test_a_killed_run_goes_on_to_the_same_bytes(program, command, finish, dst, s
             assert dst.read_bytes() == whole
             dst.unlink()
             tally["ended"] += 1
-        before = finished_batches(scratch)
-        tally["some" if before else "nothing"] += 1
+        before = finished_work(scratch)
+        reached = "decoding" if before["bottleneck"] else "encoding" if before["encoded_batches"] else "nothing done"
+        tally[reached] += code != 0
 
         content, said = finish()
 
         assert content == whole
-        assert said["resumed"] == (before > 0)
-    print(f"\nkilled: {tally}")
+        assert said["resumed"] == any(before.values())
+        assert said["not_repeated"] == before
+    print(f"\nkilled, {residuals}: {tally}")
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -94,10 +108,10 @@ def test_a_signal_ends_a_run_soon_and_leaves_no_temporary_file(
         if code:
             assert "Traceback" not in program.err.read_text()
 
-        before = finished_batches(scratch)
+        before = finished_work(scratch)
         content, said = finish()
         assert content == whole
-        assert said["resumed"] == (before > 0)
+        assert said["not_repeated"] == before
 
 
 def test_a_second_process_into_the_same_output_is_told(program, command, finish, dst, scratch):
