@@ -6,18 +6,21 @@ never brings wrong pixels, since all that the lines speak of carries checksums o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from .errors import StorageError
 from .plan import Plan
+from .retry import persist
 
 FORMAT = 2
 SYNC_SECONDS = 10.0
@@ -72,7 +75,9 @@ class Journal:
         self._synced = 0.0
         try:
             good = self._replay(path.read_bytes()) if path.exists() else 0
-            self._file = path.open("ab")
+            self._end = good
+            # without a buffer, a line that failed halfway can be written again
+            self._file = path.open("ab", buffering=0)
             self._file.truncate(good)
         except OSError as error:
             raise self._failed(error) from error
@@ -147,14 +152,19 @@ class Journal:
     def _append(self, entry: dict[str, Any], *, sync: bool = False) -> None:
         text = json.dumps(entry).encode()
         try:
-            self._file.write(text + b"\t" + _check(text) + b"\n")
+            persist(partial(self._write, text + b"\t" + _check(text) + b"\n"))
             # past this line a kill loses nothing
-            self._file.flush()
             if sync or time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
         except OSError as error:
             raise self._failed(error) from error
+
+    def _write(self, line: bytes) -> None:
+        self._file.truncate(self._end)
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._end += len(line)
 
     def _failed(self, error: OSError) -> StorageError:
         return StorageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from zarr.storage import LocalStore
 
 from infdehaze_cli.errors import CorruptError, StorageError
+from infdehaze_cli.retry import persist
 
 from .codecs import codecs_of
 
@@ -119,7 +121,7 @@ class DiskArray:
     def read(self, where: Slices) -> Tensor:
         """Read a part, checked."""
         try:
-            values = torch.from_numpy(self._array[where])
+            values = torch.from_numpy(persist(lambda: self._array[where]))
         except OSError as error:
             raise disk_error(self._folder, error) from error
         except (ValueError, RuntimeError) as error:
@@ -136,7 +138,7 @@ class DiskArray:
     def write(self, where: Slices, values: Tensor) -> None:
         """Replace a part."""
         try:
-            self._array[where] = values.numpy()
+            persist(partial(self._array.__setitem__, where, values.numpy()))
         except OSError as error:
             raise disk_error(self._folder, error) from error
 

@@ -203,27 +203,67 @@ def listener():
     return Listener()
 
 
+class Mounts:
+    """Small file systems of one's own, which root may mount."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._mounted = folder, []
+
+    def __call__(self, size):
+        """Mount one of so many bytes; return where."""
+        place = self._folder / "small"
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", place], capture_output=True)
+        if done.returncode:
+            pytest.skip("only root may mount a small file system")
+        self._mounted.append(place)
+        return place
+
+    def read_only(self, place):
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+
+    def close(self):
+        for place in self._mounted:
+            subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture
+def mount(tmp_path):
+    mounts = Mounts(tmp_path)
+    yield mounts
+    mounts.close()
+
+
 class Program:
     """Runs the command line in processes that are forked from one that has loaded everything."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
+        usual = {k: v for k, v in os.environ.items() if not k.startswith("INFDEHAZE_")}
         self._server = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("server.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={k: v for k, v in os.environ.items() if not k.startswith("INFDEHAZE_")} | {"OMP_NUM_THREADS": "1"},
+            env={**usual, "OMP_NUM_THREADS": "1", **environment},
         )
         self.out, self.err = folder / "stdout", folder / "stderr"
+        self.peak = 0
+        """Resident bytes that the last run took at most, with those that it shares with the others."""
 
-    def start(self, *arguments, file_size=None):
+    def start(self, *arguments, file_size=None, **environment):
         """Begin a run; return its process number."""
         request = {"arguments": [str(a) for a in arguments], "out": str(self.out), "err": str(self.err)}
-        return self._ask({**request, "file_size": file_size})["pid"]
+        return self._ask({**request, "file_size": file_size, "environment": environment})["pid"]
 
     def wait(self, pid):
         """Return the exit code, negative for the signal that killed it."""
-        return self._ask({"wait": pid})["code"]
+        answer = self._ask({"wait": pid})
+        self.peak = answer["peak"]
+        return answer["code"]
+
+    def run(self, *arguments, **environment):
+        """Run to the end; return the exit code."""
+        return self.wait(self.start(*arguments, **environment))
 
     def _ask(self, request):
         self._server.stdin.write(json.dumps(request) + "\n")

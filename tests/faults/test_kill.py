@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -154,25 +153,6 @@ def test_a_file_that_may_not_grow_is_5_and_the_run_goes_on_later(
         assert dst.read_bytes() == whole
         dst.unlink()
         assert list(scratch.iterdir()) == []
-
-
-@pytest.fixture
-def mount(tmp_path):
-    """Mount a file system of some bytes."""
-    mounted = []
-
-    def make(size):
-        place = tmp_path / "small"
-        place.mkdir(exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", place], capture_output=True)
-        if done.returncode:
-            pytest.skip("only root may mount a small file system")
-        mounted.append(place)
-        return place
-
-    yield make
-    for place in mounted:
-        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it takes tmpfs")
