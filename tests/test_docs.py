@@ -37,6 +37,7 @@ FROZEN = {
     "bench quality": f"--clear --pairs --hazy --seed --per-picture --sheet --keep {NETWORK} --residual-dtype --json -q "
     "--quiet --debug",
     "bench choices": "option --size --style --seed --weights --scratch --device --json -q --quiet --debug",
+    "bench empty": "--size --share --weights --scratch --device --json -q --quiet --debug",
     "bench speed": f"--size --gpu-mem --residuals {NETWORK} --json -q --quiet --debug",
 }
 """Commands, their arguments and options. Taking one away breaks somebody's script: it needs a new major version."""
