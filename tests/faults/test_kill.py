@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -39,10 +40,24 @@ def finish(program, command, dst, scratch):
     return run
 
 
-def seconds_of(finish):
-    started = time.monotonic()
-    finish()
-    return time.monotonic() - started
+LINES = 32
+"""Lines of the journal of a run: how it was begun, 15 batches that are encoded, the bottleneck, 15 that are decoded."""
+
+
+@pytest.fixture
+def random_moment(dst, scratch):
+    """Wait until a run has written a random number of lines to its journal, then a moment more; or it has ended."""
+
+    def wait(rng, lines):
+        reached, deadline = rng.randint(0, lines), time.monotonic() + 60
+        while time.monotonic() < deadline and not dst.exists():
+            with suppress(OSError):
+                if sum(path.read_bytes().count(b"\n") for path in scratch.glob("*/journal.jsonl")) >= reached:
+                    break
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.05))
+
+    return wait
 
 
 def finished_work(scratch):
@@ -58,14 +73,17 @@ def finished_work(scratch):
 
 
 @pytest.mark.parametrize(("residuals", "few", "many"), [("ssd", 4, 50), ("dram", 2, 25)])
-def test_a_killed_run_goes_on_to_the_same_bytes(program, command, finish, dst, scratch, times, residuals, few, many):
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    program, command, finish, dst, scratch, random_moment, times, residuals, few, many
+):
     whole, _ = finish()
-    lasts, rng = seconds_of(finish), random.Random(0)
+    rng = random.Random(0)
     tally = {"nothing done": 0, "encoding": 0, "decoding": 0, "ended": 0}
 
     for _ in range(times(few, many)):
         pid = program.start(*command)
-        time.sleep(rng.uniform(0.02, lasts))
+        # in memory nothing is written down before the bottleneck
+        random_moment(rng, LINES if residuals == "ssd" else LINES - 15)
         os.kill(pid, signal.SIGKILL)
         code = program.wait(pid)
         if code == 0 or dst.exists():
@@ -87,15 +105,16 @@ def test_a_killed_run_goes_on_to_the_same_bytes(program, command, finish, dst, s
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_soon_and_leaves_no_temporary_file(
-    program, command, finish, dst, scratch, times, number, expected
+    program, command, finish, dst, scratch, random_moment, times, number, expected
 ):
     whole, _ = finish()
-    lasts, rng = seconds_of(finish), random.Random(1)
+    rng = random.Random(1)
 
     for _ in range(times(2, 20)):
         pid = program.start(*command)
         # not before the program listens
-        time.sleep(0.1 + rng.uniform(0, lasts))
+        time.sleep(0.1)
+        random_moment(rng, LINES)
         os.kill(pid, number)
         code = program.wait(pid)
         assert code in (0, expected)

@@ -55,8 +55,8 @@ FAULTS = {
     "decode": (Decoder, "forward", lambda self, latent, residuals: len(latent), 3, "tiles"),
     "project": (IBSSA, "project", lambda self, x: x.shape[1], 30, "tokens"),
     "attend": (bottleneck, "block_attention", lambda q, *rest: q.shape[2], 30, "attention blocks"),
-    "mix rows": (LMMoE, "sparse", lambda self, x, halo, windows: x.shape[1], 12, "rows of windows"),
-    "mix windows": (LMMoE, "sparse", lambda self, x, halo, windows: windows, 5, "windows of the latent grid"),
+    "mix rows": (LMMoE, "sparse", lambda self, x, halo, windows, valid: x.shape[1], 12, "rows of windows"),
+    "mix windows": (LMMoE, "sparse", lambda self, x, halo, windows, valid: windows, 5, "windows of the latent grid"),
     "compose": (decode, "scatter", lambda block, *rest: block.shape[2], 100, "rows of the output"),
 }
 
