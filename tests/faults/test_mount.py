@@ -74,11 +74,14 @@ def test_errors_without_end_are_5_and_the_run_goes_on_later(clean, dst, whole, t
     assert list(scratch.iterdir()) == []
 
 
-def test_an_error_at_any_rate_ends_well_or_in_5(clean, dst, whole, tmp_path, times):
+def test_an_error_at_any_rate_ends_well_or_in_5(clean, dst, whole, tmp_path, scratch, times):
+    """But for writes of GDAL: after one that failed, libtiff may read a chain of directories that has no end."""
+    with claim(scratch, dst, print) as work:
+        places = [(tmp_path / "in", "read"), (scratch, "read"), (work.path / "residuals", "write")]
     tally = {0: 0, 5: 0}
     for every in times((50,), (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200)):
-        for place, kind in PLACES:
-            code, _ = clean(tmp_path / place, kind, every)
+        for folder, kind in places:
+            code, _ = clean(folder, kind, every)
             tally[code] += 1
             if code:
                 assert clean(tmp_path, "read", 0)[0] == 0
