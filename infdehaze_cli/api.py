@@ -20,6 +20,7 @@ from .engine import Reporter, Silent, execute, peak_rss_bytes, resolve_device
 from .errors import UsageError
 from .host_memory import CACHE_MOST, SourceFacts
 from .identity import identify
+from .journal import Done
 from .plan import Plan, RunConfig
 from .planner import make_plan
 from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, parse_wavelengths, redacted
@@ -52,6 +53,9 @@ class RunResult:
     megapixels_per_second: float
     resumed: bool
     """Whether it went on from what an interrupted run had left."""
+    checkpoint_bytes: int
+    not_repeated: dict[str, int | bool]
+    """What of it had been done: ``encoded_batches``, ``bottleneck``, ``decoded_batches``."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
@@ -207,7 +211,8 @@ def dehaze(
         reporter = beside.reporter(reporter)
         model = load_model(config.weights)
         with claim(config.scratch, dst, reporter.note) as work:
-            chosen = _begin(work, scene, model, config, bands, resume=resume)
+            chosen = _begin(work, scene, model, config, bands, reporter, resume=resume)
+            before = work.journal.done
             with (
                 gdal_environment(chosen.gdal_cache_bytes),
                 # each thread has a handle of its own
@@ -239,7 +244,7 @@ def dehaze(
                     budget=config.gpu_mem,
                     strength=config.strength,
                     reporter=reporter,
-                    journal=work.journal if _keeps_work(chosen) else None,
+                    journal=work.journal,
                 )
                 reporter.phase("finish", 1)
                 finishing = time.perf_counter()
@@ -271,14 +276,11 @@ def dehaze(
             seconds={name: round(value, 3) for name, value in seconds.items()},
             megapixels_per_second=round(scene.width * scene.height / 1e6 / total, 3),
             resumed=work.found,
+            checkpoint_bytes=measured.checkpoint_bytes,
+            not_repeated=asdict(before),
         )
         beside.finish(result.to_dict(), chosen)
         return result
-
-
-def _keeps_work(chosen: Plan) -> bool:
-    """Whether a run puts anything on disk that an interrupted one could go on from."""
-    return chosen.tier != "recompute" and chosen.batches_in_memory < chosen.batches
 
 
 def _begin(
@@ -287,6 +289,7 @@ def _begin(
     model: InfDehaze,
     config: RunConfig,
     bands: tuple[int, ...] | None,
+    reporter: Reporter,
     *,
     resume: bool,
 ) -> Plan:
@@ -295,13 +298,23 @@ def _begin(
         work.restart()
     if work.found:
         chosen = work.check(identify(scene, config, bands))
-        work.check_space(chosen.scratch_bytes)
+        work.check_space(chosen)
+        work.journal.go_on()
+        reporter.note(_progress(work.journal.done, chosen))
         return chosen
     chosen = plan_scene(scene, model, config)
-    work.check_space(chosen.scratch_bytes)
-    if _keeps_work(chosen):
-        work.journal.begin(identify(scene, config, bands), chosen)
+    work.check_space(chosen)
+    work.journal.begin(identify(scene, config, bands), chosen)
     return chosen
+
+
+def _progress(done: Done, chosen: Plan) -> str:
+    """Say what an interrupted run has done."""
+    if done.bottleneck:
+        what = f"the bottleneck and {done.decoded_batches} of {chosen.batches} batches of the decoder are done"
+    else:
+        what = f"{done.encoded_batches} of {chosen.batches} batches are encoded"
+    return f"Goes on with an interrupted run: {what}."
 
 
 def _haze_writer(

@@ -12,9 +12,11 @@ import torch
 from infdehaze.weights import resolve_weights
 
 from .engine import resolve_device
+from .errors import StorageError
 from .geometry import Window
 from .plan import RunConfig
 from .raster import Scene, is_local, redacted
+from .retry import persist
 
 _HEADER = 1 << 16
 _PATCH = 64
@@ -49,8 +51,7 @@ def _input(scene: Scene) -> dict[str, Any]:
     path = Path(scene.path)
     if is_local(scene.path) and path.is_file():
         facts = path.stat()
-        with path.open("rb") as file:
-            header = hashlib.sha256(file.read(_HEADER)).hexdigest()
+        header = _hash_file(path, _HEADER)
         known |= {"size": facts.st_size, "time": facts.st_mtime_ns, "header": header}
         if path.suffix.lower() in (".tif", ".tiff"):
             return known
@@ -59,6 +60,18 @@ def _input(scene: Scene) -> dict[str, Any]:
     return known | {"pixels": hashlib.sha256(patch.native.tobytes()).hexdigest()}
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _hash_file(path: Path, length: int | None = None) -> str:
+    """Hash a file, or its first bytes."""
+
+    def read() -> str:
+        with path.open("rb") as file:
+            if length is not None:
+                return hashlib.sha256(file.read(length)).hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    try:
+        return persist(read)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be read ({error.strerror or error}). Check the disk or the network that it lies on."
+        ) from error

@@ -6,19 +6,36 @@ never brings wrong pixels, since all that the lines speak of carries checksums o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from .errors import StorageError
 from .plan import Plan
+from .retry import persist
 
-FORMAT = 1
+FORMAT = 2
 SYNC_SECONDS = 10.0
 """How much of what it was told a journal may lose when the machine, rather than the process, dies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What need not be done again."""
+
+    encoded_batches: int = 0
+    """Batches whose latents, and residuals unless they are not stored, are on disk."""
+    bottleneck: bool = False
+    decoded_batches: int = 0
+    """Batches whose fields are on disk."""
 
 
 class Journal:
@@ -37,6 +54,10 @@ class Journal:
         How it was to be done.
     encoded : dict
         Batches whose residuals and latents are on disk, with those of their tiles that hold data.
+    mixed : frozenset of int or None
+        The tiles of the scene that hold data, once its latents after the bottleneck are on disk.
+    decoded : dict
+        Batches whose fields are on disk, with the number of their tiles.
 
     Raises
     ------
@@ -49,10 +70,14 @@ class Journal:
         self.identity: dict[str, Any] | None = None
         self.plan: Plan | None = None
         self.encoded: dict[int, tuple[int, ...]] = {}
+        self.mixed: frozenset[int] | None = None
+        self.decoded: dict[int, int] = {}
         self._synced = 0.0
         try:
             good = self._replay(path.read_bytes()) if path.exists() else 0
-            self._file = path.open("ab")
+            self._end = good
+            # without a buffer, a line that failed halfway can be written again
+            self._file = path.open("ab", buffering=0)
             self._file.truncate(good)
         except OSError as error:
             raise self._failed(error) from error
@@ -65,19 +90,33 @@ class Journal:
             if not tab or not line.endswith(b"\n") or check.strip() != _check(text):
                 break
             entry = json.loads(text)
-            if self.plan is not None:
-                self.encoded[entry["encoded"]] = tuple(entry["tiles"])
-            elif entry.get("format") == FORMAT:
+            if self.plan is None:
+                if entry.get("format") != FORMAT:
+                    break
                 self.identity, self.plan = entry["identity"], Plan(**entry["plan"])
             else:
-                break
+                self._take(entry)
             good += len(line)
         return good
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        """Take in a line that says what is done."""
+        if "encoded" in entry:
+            self.encoded[entry["encoded"]] = tuple(entry["tiles"])
+        elif "mixed" in entry:
+            self.mixed = frozenset(tile for first, last in entry["mixed"] for tile in range(first, last + 1))
+        elif "decoded" in entry:
+            self.decoded[entry["decoded"]] = entry["tiles"]
 
     @property
     def worth_keeping(self) -> bool:
         """Whether a run could go on from here with less work than from the start."""
-        return bool(self.encoded)
+        return self.done != Done()
+
+    @property
+    def done(self) -> Done:
+        """What a run that goes on from here need not do again."""
+        return Done(len(self.encoded), self.mixed is not None, len(self.decoded))
 
     def begin(self, identity: dict[str, Any], plan: Plan) -> None:
         """Write down what is to be done."""
@@ -89,6 +128,23 @@ class Journal:
         self.encoded[batch] = tiles
         self._append({"encoded": batch, "tiles": tiles})
 
+    def add_mixed(self, tiles: Iterable[int]) -> None:
+        """Write down that the latents after the bottleneck are on disk, and which tiles of the scene hold data."""
+        self.mixed = frozenset(tiles)
+        # runs of neighbours: a scene has up to millions of tiles
+        runs = groupby(enumerate(sorted(self.mixed)), key=lambda pair: pair[1] - pair[0])
+        spans = [[run[0][1], run[-1][1]] for run in (list(pairs) for _, pairs in runs)]
+        self._append({"mixed": spans}, sync=True)
+
+    def add_decoded(self, batch: int, tiles: int) -> None:
+        """Write down that the fields of a batch are on disk."""
+        self.decoded[batch] = tiles
+        self._append({"decoded": batch, "tiles": tiles})
+
+    def go_on(self) -> None:
+        """Write down that a run goes on from here, and what it does not do again."""
+        self._append({"not_repeated": asdict(self.done)}, sync=True)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -96,14 +152,19 @@ class Journal:
     def _append(self, entry: dict[str, Any], *, sync: bool = False) -> None:
         text = json.dumps(entry).encode()
         try:
-            self._file.write(text + b"\t" + _check(text) + b"\n")
+            persist(partial(self._write, text + b"\t" + _check(text) + b"\n"))
             # past this line a kill loses nothing
-            self._file.flush()
             if sync or time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
         except OSError as error:
             raise self._failed(error) from error
+
+    def _write(self, line: bytes) -> None:
+        self._file.truncate(self._end)
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._end += len(line)
 
     def _failed(self, error: OSError) -> StorageError:
         return StorageError(

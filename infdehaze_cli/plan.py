@@ -91,6 +91,9 @@ class Plan:
     predicted_device_bytes: int
     predicted_host_bytes: int
     scratch_bytes: int
+    """Bytes on disk for want of memory: residuals, latents, queries, keys and values."""
+    checkpoint_bytes: int
+    """Bytes on disk that an interrupted run goes on from: latents before and after the bottleneck, and fields."""
     estimated_seconds: float | None = None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from infdehaze.decoder import FIELDS
 from infdehaze.presets import Preset
 from infdehaze.tiling import TileGrid
 
@@ -100,6 +101,7 @@ def make_plan(
         predicted_device_bytes=on_device.bytes,
         predicted_host_bytes=on_host.bytes,
         scratch_bytes=on_host.scratch,
+        checkpoint_bytes=on_host.checkpoint,
     )
 
 
@@ -182,6 +184,7 @@ class _OnHost:
     cache: int
     bytes: int
     scratch: int
+    checkpoint: int
 
 
 def _fit_host(
@@ -247,10 +250,16 @@ def _fit_host(
     scratch = (latents if latents_on_disk else 0) + (3 * latents if heads_on_disk else 0)
 
     def stored(in_memory: int) -> int:
-        # beside the residuals lie the tiles' latents, from which an interrupted run goes on
-        return max(0, grid.count - in_memory * batch) * (row + latents // grid.count)
+        return max(0, grid.count - in_memory * batch) * row
 
-    tier = _choose_tier(config, preset, room, batches, rates, scratch + stored(room), row)
+    def kept(in_memory: int) -> int:
+        fields = 4 * FIELDS * grid.count * (preset.tile // preset.field_stride) ** 2
+        # latents on disk are kept as they are, those in memory are copied; and where residuals are not in
+        # memory, what the bottleneck began with
+        begun = max(0, grid.count - in_memory * batch) * (latents // grid.count)
+        return begun + (0 if latents_on_disk else latents) + fields
+
+    tier = _choose_tier(config, preset, room, batches, rates, scratch + stored(room) + kept(room), row)
     in_memory = {"dram": room, "ssd": 0, "recompute": 0}[tier]
     return _OnHost(
         tier,
@@ -261,6 +270,7 @@ def _fit_host(
         chosen_cache,
         taken + in_memory * batch * row,
         scratch + (0 if tier == "recompute" else stored(in_memory)),
+        kept(in_memory),
     )
 
 

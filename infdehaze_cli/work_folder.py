@@ -16,7 +16,7 @@ from .plan import Plan
 from .raster import is_local, redacted
 
 LOCK = "lock"
-KEPT = (LOCK, "journal.jsonl", "residuals", "encoded")
+KEPT = (LOCK, "journal.jsonl", "residuals", "encoded", "mixed", "fields")
 """What an interrupted run leaves for the next one; all else in the folder is begun anew."""
 
 _CHANGED = {
@@ -80,8 +80,8 @@ class WorkFolder:
             )
         return plan
 
-    def check_space(self, needed: int) -> None:
-        """Check that there is room for ``needed`` bytes, of which an earlier run may have written some.
+    def check_space(self, plan: Plan) -> None:
+        """Check that there is room for what a run writes here, some of which an earlier one may have written.
 
         Raises
         ------
@@ -89,15 +89,18 @@ class WorkFolder:
             When there is not.
         """
         taken = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()) if self.found else 0
+        needed = plan.scratch_bytes + plan.checkpoint_bytes - taken
         try:
             free = shutil.disk_usage(self.path.parent).free
         except OSError as error:
             raise _unusable(self.path.parent, error) from error
-        if free < needed - taken:
+        if free < needed:
+            # residuals that all fit into memory take nothing here
+            smaller = plan.tier != "recompute" and plan.batches_in_memory < plan.batches
             raise StorageError(
                 f"The scratch folder {self.path.parent} has {free // 1024**2} MiB free, and this run needs "
-                f"{(needed - taken) // 1024**2}. "
-                "Free some space, name another folder with --scratch, or use --residuals recompute."
+                f"{-(-needed // 1024**2)}. Free some space, {'' if smaller else 'or '}name another folder with "
+                f"--scratch{', or use --residuals recompute' if smaller else ''}."
             )
 
 

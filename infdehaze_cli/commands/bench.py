@@ -8,6 +8,7 @@ import typer
 
 from infdehaze_cli import console as c
 from infdehaze_cli.bench.choices import HEADER, bench_choices, shown
+from infdehaze_cli.bench.empty import bench_empty
 from infdehaze_cli.bench.speed import bench_speed
 from infdehaze_cli.plan import RunConfig, default_scratch
 from infdehaze_cli.sizes import format_size
@@ -60,6 +61,32 @@ def speed(
         f"predicted, RSS {format_size(result.run.peak_rss_bytes)}",
         markup=False,
     )
+
+
+@app.command("empty")
+def empty(
+    size: Annotated[int, typer.Option(min=256, help="Side of the scenes in pixels.")] = 4096,
+    share: Annotated[float, typer.Option(help="Of the mosaic's rows, those that hold data.")] = 0.1,
+    weights: c.Weights = "lite",
+    scratch: c.Scratch = None,
+    device: c.DeviceName = "auto",
+    as_json: c.AsJson = False,
+    quiet: c.Quiet = False,
+    debug: c.Debug = False,
+) -> None:
+    """Clean a mosaic that is mostly empty, and compare the wall time with that of a full scene."""
+    config = RunConfig(weights=weights, device=device, scratch=scratch or default_scratch())
+    with c.progress(quiet) as reporter:
+        result = bench_empty(size, share, config=config, reporter=reporter)
+    if as_json:
+        runs = {"full": result.full.to_dict(), "mosaic": result.mosaic.to_dict()}
+        c.print_json({**runs, "valid_share": result.valid_share, "ratio": result.ratio})
+        return
+    both = (result.full.seconds, result.mosaic.seconds)
+    rows = [(name, *(f"{seconds[name]:.2f}" for seconds in both)) for name in both[0]]
+    rows.append(("ratio", "", f"{result.ratio:.3f}"))
+    title = f"{size} x {size} px, {100 * result.valid_share:.1f} % of it with data"
+    c.print_table(title, rows, ("", "full, s", "mosaic, s"))
 
 
 @app.command("choices")

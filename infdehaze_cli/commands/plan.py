@@ -35,6 +35,7 @@ def print_plan(plan: Plan, as_json: bool) -> None:
         ("host memory", f"{format_size(plan.predicted_host_bytes)}, beside the program"),
         ("of which GDAL's cache", format_size(plan.gdal_cache_bytes)),
         ("scratch", format_size(plan.scratch_bytes)),
+        ("to go on from when stopped", format_size(plan.checkpoint_bytes)),
     ]
     if plan.estimated_seconds is not None:
         rows.append(("time", f"about {_duration(plan.estimated_seconds)}"))

@@ -322,7 +322,7 @@ def _mix_rows(
         with device.metered(first_band and first == cols.start == 0), device.autocast():
             here_HW1 = device.to_device(valid_HW1[seen].clone())
             normed = (layer.norm2(device.to_device(seen_HWC[seen].clone())) * here_HW1)[None]
-            y_HWC = layer.moe.sparse(normed, (up, down, left, right), windows.limit)[0]
-            inside = here_HW1[up : up + y_HWC.shape[0], left : left + y_HWC.shape[1]]
+            inside = here_HW1[up : len(here_HW1) - down, left : here_HW1.shape[1] - right]
+            y_HWC = layer.moe.sparse(normed, (up, down, left, right), windows.limit, inside[None, ..., 0])[0]
             y_HWC = (y_HWC * inside).float().cpu()
         out_HWC[first:last, cols] = y_HWC

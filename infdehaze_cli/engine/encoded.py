@@ -30,14 +30,14 @@ class KeptBatch:
 
 
 class Encoded:
-    """Latents of the batches whose residuals go to disk, and the journal that says which are there.
+    """Latents of the batches whose residuals are not in memory, and the journal that says which are there.
 
     The latents in the scene's grid are changed by the bottleneck, and may be in memory; these are what it begins with.
 
     Parameters
     ----------
     latents : ResidualStore, optional
-        Rows of latents in full precision, by batch; None where no residuals go to disk either.
+        Rows of latents in full precision, by batch; None to keep nothing.
     journal : Journal, optional
         Is told what is there.
     in_memory : int
@@ -48,7 +48,7 @@ class Encoded:
         self._latents, self._journal, self._in_memory = latents, journal, in_memory
 
     def put(self, batch: int, indices: tuple[int, ...], latents: list[Tensor]) -> None:
-        """Keep the latents, (tiles, side, side, C) in parts, of a batch whose residuals are stored; write it down."""
+        """Keep the latents, (tiles, side, side, C) in parts, unless the residuals are in memory; write it down."""
         if self._latents is None or batch < self._in_memory:
             return
         self._latents.write(batch, np.concatenate([part.flatten(1).numpy() for part in latents]))

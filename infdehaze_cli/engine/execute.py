@@ -18,11 +18,14 @@ from infdehaze_cli.plan import Plan
 from infdehaze_cli.store import RecomputeStore, ResidualStore, Workspace, ZarrResidualStore, row_length, stored_dtype
 
 from .bottleneck import stream_bottleneck
+from .decode import B, decode_phase
 from .device import Device
 from .elastic import Elastic
+from .encode import encode_phase
 from .encoded import Encoded
-from .phases import B, SceneState, decode_phase, encode_phase
+from .finished import Finished
 from .protocols import Reporter, SceneReader, SceneWriter, SourceBlock
+from .state import SceneState
 from .threads import BusyClock
 
 
@@ -32,7 +35,9 @@ class Measured:
 
     peak_device_bytes: int
     scratch_bytes: int
-    """Bytes written to disk, before any compression."""
+    """Bytes written to disk for want of memory, before any compression."""
+    checkpoint_bytes: int
+    """Bytes written to disk for an interrupted run to go on from, before any compression."""
     seconds: dict[str, float]
     """By phase; ``read``, ``store``, ``load`` and ``write`` are the work of threads that run beside the phases."""
 
@@ -72,7 +77,7 @@ def execute(
     reporter : Reporter
         Is told how it goes on.
     journal : Journal, optional
-        Is told which batches are on disk, and says which an interrupted run has left there. With it, what is worth
+        Is told what is done and on disk, and says what an interrupted run has left there. With it, what is worth
         keeping stays in ``scratch``, even when all went well.
 
     Raises
@@ -100,33 +105,45 @@ def execute(
         heads_at_a_time=plan.heads_at_a_time,
         codec=plan.codec,
     )
-    state = SceneState.empty(plan, preset, workspace)
     store = _residual_store(plan, preset, scratch, journal)
     encoded = Encoded(_latent_store(plan, preset, scratch, journal), journal, plan.batches_in_memory)
+    finished = Finished(journal, plan, preset, workspace, scratch)
     try:
-        with timed("encode"):
-            encode_phase(model, device, scene, state, store, encoded, reporter, clocks, amount)
-        with timed("bottleneck"):
-            reporter.phase("bottleneck", len(model.bottleneck.layers))
-            stream_bottleneck(
-                model.bottleneck,
-                state.latent_HWC,
-                state.occupied_HW,
-                workspace,
-                device=device,
-                chunk_tokens=plan.chunk_tokens,
-                on_layer=reporter.advance,
-                note=reporter.note,
-            )
+        state = finished.restored(reporter.note)
+        if state is None:
+            state = SceneState.empty(plan, preset, workspace)
+            with timed("encode"):
+                encode_phase(model, device, scene, state, store, encoded, reporter, clocks, amount)
+            with timed("bottleneck"):
+                reporter.phase("bottleneck", len(model.bottleneck.layers))
+                stream_bottleneck(
+                    model.bottleneck,
+                    state.latent_HWC,
+                    state.occupied_HW,
+                    workspace,
+                    device=device,
+                    chunk_tokens=plan.chunk_tokens,
+                    on_layer=reporter.advance,
+                    note=reporter.note,
+                )
+                finished.keep_latents(state)
+        else:
+            for name, steps in (("encode", plan.tiles), ("bottleneck", len(model.bottleneck.layers))):
+                seconds[name] = 0.0
+                reporter.phase(name, steps)
+                reporter.advance(steps)
         with timed("decode"):
-            decode_phase(model, device, scene, second, writer, state, store, reporter, clocks, strength, amount)
-        on_disk = store.disk_bytes + encoded.disk_bytes + workspace.disk_bytes
+            decode_phase(
+                model, device, scene, second, writer, state, store, finished, reporter, clocks, strength, amount
+            )
+        on_disk = store.disk_bytes + workspace.disk_bytes
+        checkpoint = encoded.disk_bytes + finished.disk_bytes
     finally:
-        for each in (store, encoded):
+        for each in (store, encoded, finished):
             each.close(keep=journal is not None)
         workspace.close()
     seconds |= {name: clock.seconds for name, clock in clocks.items()}
-    return Measured(device.peak_bytes, on_disk, seconds)
+    return Measured(device.peak_bytes, on_disk, checkpoint, seconds)
 
 
 def _found(journal: Journal | None) -> dict[int, int] | None:
@@ -152,8 +169,9 @@ def _residual_store(plan: Plan, preset: Preset, scratch: Path, journal: Journal 
 
 
 def _latent_store(plan: Plan, preset: Preset, scratch: Path, journal: Journal | None) -> ResidualStore | None:
-    """Return where the latents of batches lie whose residuals are on disk, in full precision."""
-    if plan.tier == "recompute" or plan.batches_in_memory >= plan.batches:
+    """Return where the latents of batches lie whose residuals are not in memory, in full precision."""
+    # with residuals in memory a batch has to be encoded again anyway
+    if journal is None or plan.batches_in_memory >= plan.batches:
         return None
     return ZarrResidualStore(
         plan.batches,

@@ -15,6 +15,7 @@ import rasterio.windows
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
+from infdehaze_cli import retry
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster.locations import redacted
 
@@ -34,10 +35,32 @@ def quiet() -> Iterator[None]:
         yield
 
 
+_PROBES, _PROBE = 16, 1 << 16
+"""How many places of a file are read to tell a failing disk from a damaged file, and their bytes."""
+
+
 def open_quietly(path: str | Path, mode: str = "r", **options: Any) -> Any:
     """Open a dataset that no other caller shares, without rasterio's remarks."""
     with quiet():
         return rasterio.open(path, mode, sharing=False, **options)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a read failed for want of bytes, which a mount may deliver a moment later, and not for what they are."""
+    return retry.may_pass(error) or (isinstance(error, GDAL_ERRORS) and "read error" in reason(error).lower())
+
+
+def failing_disk(path: str | Path) -> OSError | None:
+    """Return what the system says when it reads a local file plainly, at some places from end to end; None if well."""
+    try:
+        size = Path(path).stat().st_size
+        with Path(path).open("rb", buffering=0) as file:
+            for part in range(_PROBES + 1):
+                file.seek(max(0, size - _PROBE) * part // _PROBES)
+                file.read(_PROBE)
+    except OSError as error:
+        return error
+    return None
 
 
 def reason(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,8 @@ from infdehaze_cli.raster.source import Scene
 
 #: Files that GDAL reads together with a raster; those of a replaced file would be wrong for the new one.
 _SIDECARS = (".aux.xml", ".msk", ".ovr", ".msk.ovr")
+
+_WRITE_BITS = 0o222
 
 #: What a COG takes on its way, as a share of the plain pixels: the packed file, the unpacked overviews.
 _COG_SHARE = 4 / 3
@@ -70,7 +72,9 @@ class LocalTarget:
         sync_and_rename(finished, self.path)
 
 
-def choose_target(source: str, dst: str | Path, work_dir: Path | None, *, overwrite: bool) -> Target:
+def choose_target(
+    source: str, dst: str | Path, work_dir: Path | None, *, overwrite: bool, parts: Sequence[str] = ()
+) -> Target:
     """Return where an output goes, if it may.
 
     Raises
@@ -81,18 +85,30 @@ def choose_target(source: str, dst: str | Path, work_dir: Path | None, *, overwr
         If an object store cannot be asked.
     """
     if is_local(dst):
-        return LocalTarget(check_destination(source, dst, overwrite=overwrite))
+        return LocalTarget(check_destination(source, dst, overwrite=overwrite, parts=parts))
     folder = work_dir or Path(tempfile.gettempdir())
     return RemoteTarget.check(source, str(dst), folder, overwrite=overwrite)
 
 
-def check_destination(source: str, dst: str | Path, *, overwrite: bool) -> Path:
-    """Return the destination as a path, if a file may be written there.
+def check_destination(source: str, dst: str | Path, *, overwrite: bool, parts: Sequence[str] = ()) -> Path:
+    """Return the destination as a path, if a file may be written there; of a link, the file that it leads to.
+
+    Parameters
+    ----------
+    source
+        The input, which must not be written over.
+    dst
+        The output.
+    overwrite
+        Whether an existing file may be replaced.
+    parts
+        Files that belong to the input too, such as those of a mosaic.
 
     Raises
     ------
     UsageError
-        If it is a URL, a folder, the source itself, in no folder, or exists and must not be replaced.
+        If it is a URL, a folder, the source or a part of it, in no folder, a link to nowhere, read-only, or exists
+        and must not be replaced.
     """
     if not is_local(dst):
         raise UsageError(f"{redacted(dst)} is not a local file; write to a local file and copy it there.")
@@ -101,12 +117,21 @@ def check_destination(source: str, dst: str | Path, *, overwrite: bool) -> Path:
         raise UsageError(f"{path} is a folder; name the file to write.")
     if not path.parent.is_dir():
         raise UsageError(f"The folder {path.parent} does not exist; make it first.")
-    if path.exists() and Path(source).exists() and path.samefile(source):
-        raise UsageError(f"{path} is the source itself; write to another file.")
+    if path.is_symlink() and not path.exists():
+        raise UsageError(f"{path} is a link that leads nowhere; remove it or write elsewhere.")
+    for file in (source, *parts):
+        if path.exists() and Path(file).exists() and path.samefile(file):
+            what = "the source itself" if file == source else f"a part of the source {redacted(source)}"
+            raise UsageError(f"{path} is {what}; write to another file.")
     for existing in (path, *_sidecars(path)):
         if existing.exists() and not overwrite:
             raise UsageError(f"{existing} exists; give --overwrite to replace it.")
-    return path
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file but a device or a pipe; name the file to write.")
+    if path.exists() and not path.stat().st_mode & _WRITE_BITS:
+        raise UsageError(f"{path} is read-only; make it writable, or write elsewhere.")
+    # as cp does: a link stays, and the file that it leads to is replaced
+    return path.resolve() if path.is_symlink() else path
 
 
 def _sidecars(path: Path) -> list[Path]:

@@ -96,7 +96,7 @@ class OutputWriter:
         if chosen.lossy:
             check_lossy(scene.shown, scene.dtype, colours)
             self._metadata = self._metadata.masked()
-        self._target = choose_target(scene.path, dst, work_dir, overwrite=overwrite)
+        self._target = choose_target(scene.path, dst, work_dir, overwrite=overwrite, parts=scene.files)
         self._written = 0
         overrides = {**chosen.options, **{key.upper(): value for key, value in creation_options.items()}}
         name = temporary_name(dst, token)
@@ -186,6 +186,9 @@ class OutputWriter:
     def _restore(self, block: Block, restored: NDArray[np.float32]) -> NDArray[Any]:
         """Return all bands of the window with the restored colours in them."""
         scene, native = self._scene, block.native
+        if not block.valid.any():
+            # most of many mosaics; the other bands are corrected in place
+            return native if self._others is None else native.copy()
         if len(scene.colour_bands) == 1:
             # in float64, so that three equal values have exactly that mean
             restored = restored.mean(axis=0, dtype=np.float64).astype(np.float32)[np.newaxis]

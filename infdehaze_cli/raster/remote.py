@@ -60,6 +60,9 @@ class RemoteTarget:
             )
         if len([part for part in path.split("/") if part]) < 3 or path.endswith("/"):
             raise UsageError(f"{shown} names no object; give a bucket and a key, as in s3://bucket/clean.tif.")
+        if {".", ".."} & set(path.split("/")):
+            # servers and libraries do not agree on what these mean
+            raise UsageError(f"{shown} has a . or .. in its key; name the object by its full key.")
         if path == gdal_name(source):
             raise UsageError(f"{shown} is the source itself; write to another object.")
         replaces = exists(path, shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,15 +12,17 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from infdehaze_cli import retry
 from infdehaze_cli.errors import InfdehazeError, InputError, StorageError
 from infdehaze_cli.geometry import Window
-from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
+from infdehaze_cli.raster._gdal import GDAL_ERRORS, failing_disk, may_pass, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.bands import check_dtype, colour_bands
-from infdehaze_cli.raster.locations import gdal_name, is_remote, redacted
+from infdehaze_cli.raster.locations import gdal_name, is_local, is_remote, redacted
 from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.sampling import sample_values
 from infdehaze_cli.raster.scaling import Limits, dark_value, full_limits, limits_from_sample, scale
 from infdehaze_cli.raster.validity import Validity, representable
+from infdehaze_cli.retry import persist
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Scene:
         As it was given.
     shown : str
         The same for messages: without passwords and signatures.
+    files : tuple of str
+        All files that it is read from, as far as GDAL knows: masks, overviews, parts of a mosaic.
     height, width, count : int
         Rows, columns, bands.
     dtype : numpy.dtype
@@ -91,6 +95,7 @@ class Scene:
         self.path, self.shown = path, redacted(path)
         self._dataset = dataset
         self._scale_range = None if scale_range is None else Limits(*map(float, scale_range))
+        self.files = tuple(str(file) for file in dataset.files)
         self.dtype = check_dtype(self.shown, dataset.dtypes)
         self.height, self.width, self.count = int(dataset.height), int(dataset.width), int(dataset.count)
         self.colour_bands = colour_bands(self.shown, dataset.colorinterp, bands)
@@ -130,8 +135,10 @@ class Scene:
             If ``bands`` or ``scale_range`` make no sense.
         """
         try:
-            dataset = open_quietly(gdal_name(src))
+            dataset = persist(partial(open_quietly, gdal_name(src)), may_pass)
         except GDAL_ERRORS as error:
+            if _failing(str(src)) is not None:
+                raise _disk(redacted(src), error) from error
             raise InputError(
                 f"Cannot open {redacted(src)} ({reason(error)}); check the path, and that it is a raster."
             ) from error
@@ -163,7 +170,7 @@ class Scene:
             return full_limits(self.dtype, self.bits)
         try:
             with rasterio.Env():
-                sample = sample_values(self._dataset, self.validity)
+                sample = persist(partial(sample_values, self._dataset, self.validity), may_pass)
         except GDAL_ERRORS as error:
             raise self._unreadable("a sample", error, ", or give --scale-range lo,hi") from error
         scales, offsets = zip(
@@ -198,8 +205,8 @@ class Scene:
         limits, bands = to_rasterio(window), list(self.validity.mask_bands)
         try:
             with rasterio.Env():
-                native = self._dataset.read(window=limits)
-                masks = self._dataset.read_masks(bands, window=limits) if bands else None
+                native = persist(partial(self._dataset.read, window=limits), may_pass)
+                masks = persist(partial(self._dataset.read_masks, bands, window=limits), may_pass) if bands else None
         except GDAL_ERRORS as error:
             where = f"rows {window.row} to {window.row_end - 1}, columns {window.col} to {window.col_end - 1}"
             raise self._unreadable(where, error, "") from error
@@ -210,10 +217,15 @@ class Scene:
         told = f"Cannot read {what} of {self.shown} ({reason(error)}); check"
         if is_remote(self.path):
             return StorageError(f"{told} the network, and that the file is whole{advice}.")
+        if retry.may_pass(error) or _failing(self.path) is not None:
+            return _disk(f"{what} of {self.shown}", error)
         return InputError(f"{told} that the file is whole{advice}.")
 
     def _scaled(self, native: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the colours of a window in the network's range, 0 where invalid."""
+        if not valid.any():
+            # most of many mosaics
+            return np.zeros((3, *valid.shape), dtype=np.float32)
         values = np.empty((3, *valid.shape), dtype=np.float32)
         for channel, band in enumerate(self.colour_bands):
             values[channel] = scale(native[band - 1], self.limits)
@@ -242,3 +254,13 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _failing(path: str) -> OSError | None:
+    """Return the error of the disk or mount under a local file, if it has one: not of a file that is missing."""
+    error = failing_disk(path) if is_local(path) else None
+    return error if error is not None and retry.may_pass(error) else None
+
+
+def _disk(what: str, error: BaseException) -> StorageError:
+    return StorageError(f"Cannot read {what} ({reason(error)}); check the disk or the network that it lies on.")

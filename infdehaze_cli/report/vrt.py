@@ -62,12 +62,12 @@ class VrtWriter:
 
     def __init__(self, scene: Scene, dst: str | Path, *, overwrite: bool = False) -> None:
         self._scene = scene
-        self._dst = check_destination(scene.path, dst, overwrite=overwrite)
+        self._dst = check_destination(scene.path, dst, overwrite=overwrite, parts=scene.files)
         if self._dst.suffix.lower() != ".vrt":
             raise UsageError(f"{self._dst} is no name of a VRT. End it with .vrt.")
         self._gain, self._offset = (self._dst.with_suffix(f".{name}.tif") for name in ("gain", "offset"))
         for path in (self._gain, self._offset):
-            check_destination(scene.path, path, overwrite=overwrite)
+            check_destination(scene.path, path, overwrite=overwrite, parts=scene.files)
         if scene.path != redacted(scene.path):
             raise UsageError("A VRT would hold the password of its source. Copy the source to a local file first.")
         if scene.metadata.has_mask:

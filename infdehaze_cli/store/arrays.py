@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +18,14 @@ from torch import Tensor
 from zarr.storage import LocalStore
 
 from infdehaze_cli.errors import CorruptError, StorageError
+from infdehaze_cli.retry import persist
 
 from .codecs import codecs_of
 
 Slices = slice | tuple[slice, ...]
+
+ASIDE = "mixed"
+"""The folder of latents from which an interrupted run goes on."""
 
 
 class SceneArray(Protocol):
@@ -80,6 +85,8 @@ class DiskArray:
         Is made, and removed by :meth:`close`.
     codec : str
         See :func:`.codecs.codecs_of`.
+    reopen : bool
+        Whether ``folder`` holds such an array, with the same arguments, to be read.
 
     Raises
     ------
@@ -89,10 +96,15 @@ class DiskArray:
         When a chunk is missing or its checksum is wrong.
     """
 
-    def __init__(self, shape: Sequence[int], chunks: Sequence[int], folder: Path, codec: str = "none") -> None:
+    def __init__(
+        self, shape: Sequence[int], chunks: Sequence[int], folder: Path, codec: str = "none", *, reopen: bool = False
+    ) -> None:
         self._folder = folder
         self.shape = tuple(shape)
         try:
+            if reopen:
+                # the arguments say what it holds; a damaged header is not asked
+                (folder / "zarr.json").unlink(missing_ok=True)
             self._array = zarr.create_array(
                 LocalStore(folder),
                 shape=self.shape,
@@ -109,7 +121,7 @@ class DiskArray:
     def read(self, where: Slices) -> Tensor:
         """Read a part, checked."""
         try:
-            values = torch.from_numpy(self._array[where])
+            values = torch.from_numpy(persist(lambda: self._array[where]))
         except OSError as error:
             raise disk_error(self._folder, error) from error
         except (ValueError, RuntimeError) as error:
@@ -126,9 +138,18 @@ class DiskArray:
     def write(self, where: Slices, values: Tensor) -> None:
         """Replace a part."""
         try:
-            self._array[where] = values.numpy()
+            persist(partial(self._array.__setitem__, where, values.numpy()))
         except OSError as error:
             raise disk_error(self._folder, error) from error
+
+    def move(self, folder: Path) -> None:
+        """Give the folder another name, in one step, in place of whatever has it."""
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            self._folder.rename(folder)
+            self._folder, self._array = folder, zarr.open_array(LocalStore(folder), mode="r")
+        except OSError as error:
+            raise disk_error(folder, error) from error
 
     def close(self) -> None:
         """Remove the folder."""
@@ -177,6 +198,38 @@ class Workspace:
         shape = (rows, cols, channels)
         return self._make("latents", shape, (band, cols, channels), self._latents_on_disk)
 
+    def put_aside(self, latents: SceneArray, band: int) -> None:
+        """Bring latents, (rows, cols, channels), to the disk under a name where nothing changes them any more.
+
+        They may still be read. See :meth:`put_back`.
+        """
+        folder = self._scratch / ASIDE
+        if isinstance(latents, DiskArray):
+            latents.move(folder)
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        rows, cols, channels = latents.shape
+        copy = DiskArray(latents.shape, (band, cols, channels), folder, self._codec)
+        for part in _bands(rows, band):
+            copy.write(part, latents.read(part))
+
+    def put_back(self, rows: int, cols: int, channels: int, band: int) -> SceneArray:
+        """Return the latents that :meth:`put_aside` has left, every chunk of them checked.
+
+        Raises
+        ------
+        CorruptError
+            When a chunk is missing or damaged.
+        """
+        shape = (rows, cols, channels)
+        aside = DiskArray(shape, (band, cols, channels), self._scratch / ASIDE, self._codec, reopen=True)
+        found: SceneArray = aside if self._latents_on_disk else HostArray(shape)
+        for part in _bands(rows, band):
+            values = aside.read(part)
+            if found is not aside:
+                found.write(part, values)
+        return found
+
     def heads(self, name: str, heads: int, tokens: int, dim: int, chunk: int) -> SceneArray:
         """Make room for queries, keys or values (heads, tokens, dim), cut on disk by heads and ``chunk`` tokens."""
         shape = (heads, tokens, dim)
@@ -202,3 +255,8 @@ class Workspace:
         """Remove what is left on disk."""
         for name in self._disk:
             shutil.rmtree(self._scratch / name, ignore_errors=True)
+
+
+def _bands(rows: int, band: int) -> Iterator[slice]:
+    for start in range(0, rows, band):
+        yield slice(start, min(rows, start + band))

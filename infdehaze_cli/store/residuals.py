@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore, MemoryStore
 
 from infdehaze_cli.errors import CorruptError
+from infdehaze_cli.retry import persist
 
 from .arrays import disk_error
 from .codecs import codecs_of
@@ -37,6 +39,10 @@ class ResidualStore(Protocol):
         """Bytes written to disk so far, before any compression."""
         ...
 
+    def holds(self, batch: int) -> bool:
+        """Whether the residuals of a batch were stored; the disk may have lost them since."""
+        ...
+
     def write(self, batch: int, packed: NDArray[np.generic]) -> None:
         """Keep the residuals of a batch."""
         ...
@@ -55,6 +61,10 @@ class RecomputeStore:
 
     recompute = True
     disk_bytes = 0
+
+    def holds(self, batch: int) -> bool:
+        """Return False."""
+        return False
 
     def write(self, batch: int, packed: NDArray[np.generic]) -> None:
         """Forget them."""
@@ -136,6 +146,10 @@ class ZarrResidualStore:
                 raise disk_error(self._folder, error) from error
         return self._arrays[on_disk]
 
+    def holds(self, batch: int) -> bool:
+        """Whether a batch was written, by this run or, on disk, by the one before it."""
+        return batch in self._written
+
     def write(self, batch: int, packed: NDArray[np.generic]) -> None:
         """Keep the residuals of a batch, (tiles, L) with at most ``batch`` tiles."""
         start, on_disk = batch * self._batch, batch >= self._in_memory
@@ -143,7 +157,8 @@ class ZarrResidualStore:
             if on_disk and self._reopened:
                 # zarr reads a chunk before it writes a part of it, and this one may be damaged
                 self._chunk(batch).unlink(missing_ok=True)
-            self._array(on_disk)[start : start + len(packed)] = packed
+            array = self._array(on_disk)
+            persist(partial(array.__setitem__, slice(start, start + len(packed)), packed))
         except OSError as error:
             raise disk_error(self._folder, error) from error
         self._written[batch] = len(packed)
@@ -159,7 +174,8 @@ class ZarrResidualStore:
             )
         start = batch * self._batch
         try:
-            return np.asarray(self._array(on_disk)[start : start + self._written[batch]])
+            array = self._array(on_disk)
+            return np.asarray(persist(lambda: array[start : start + self._written[batch]]))
         except OSError as error:
             raise disk_error(self._folder, error) from error
         except (ValueError, RuntimeError) as error:

@@ -105,7 +105,11 @@ class LMMoE(nn.Module):
         return y_BhwC, routing.balance
 
     def sparse(
-        self, x_BhwC: Tensor, halo: tuple[int, int, int, int] = (0, 0, 0, 0), windows: int = WINDOWS_AT_A_TIME
+        self,
+        x_BhwC: Tensor,
+        halo: tuple[int, int, int, int] = (0, 0, 0, 0),
+        windows: int = WINDOWS_AT_A_TIME,
+        valid_Bhw: Tensor | None = None,
     ) -> Tensor:
         """Compute the chosen experts only, in windows where some location chose them (the form for inference).
 
@@ -118,6 +122,8 @@ class LMMoE(nn.Module):
             ends there) or ``HALO``.
         windows : int
             Windows that are widened at a time.
+        valid_Bhw : Tensor, optional
+            bool, what is inside of the halo: windows without a location that is True are left out, and stay 0.
 
         Returns
         -------
@@ -132,6 +138,8 @@ class LMMoE(nn.Module):
         shared_Bhw1 = torch.full((B, h, w, 1), self.shared_weight, dtype=weight_BhwX.dtype, device=x_BhwC.device)
         weight_BhwX = F.pad(torch.cat([weight_BhwX, shared_Bhw1], -1), (0, 0, 0, -w % side, 0, -h % side))
         used_BXIJ = F.max_pool2d(weight_BhwX.permute(0, 3, 1, 2).float(), side) > 0
+        if valid_Bhw is not None:
+            used_BXIJ &= F.max_pool2d(F.pad(valid_Bhw[:, None].float(), (0, -w % side, 0, -h % side)), side) > 0
         padded = F.pad(x_BhwC, (0, 0, HALO - left, HALO - right + -w % side, HALO - above, HALO - below + -h % side))
         windows_BIJCss = padded.unfold(1, side + 2 * HALO, side).unfold(2, side + 2 * HALO, side)
         weights_BIJXss = weight_BhwX.unfold(1, side, side).unfold(2, side, side)

@@ -210,6 +210,8 @@ def test_the_result_is_complete_and_json(config, weights, raster, dst, pixels):
         "tier": "ssd",
         "predicted_device_bytes": chosen.predicted_device_bytes,
         "scratch_bytes": chosen.scratch_bytes,
+        "checkpoint_bytes": chosen.checkpoint_bytes,
+        "not_repeated": {"encoded_batches": 0, "bottleneck": False, "decoded_batches": 0},
         "resumed": False,
     }
     assert result.items() >= expected.items()

@@ -21,9 +21,10 @@ from infdehaze_cli import memory
 from infdehaze_cli.engine import TensorMeter
 from infdehaze_cli.engine.bottleneck import stream_bottleneck
 from infdehaze_cli.engine.canvas import FieldCanvas
+from infdehaze_cli.engine.decode import _compose
 from infdehaze_cli.engine.device import Device
 from infdehaze_cli.engine.elastic import Elastic
-from infdehaze_cli.engine.phases import _compose, encode_tiles
+from infdehaze_cli.engine.encode import encode_tiles
 from infdehaze_cli.engine.tiles import TileBatch
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.memory import COMPOSE_COLS, COMPOSE_ROWS

@@ -8,19 +8,27 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import torch
+from infdehaze.decoder import Decoder
+from infdehaze.encoder import Encoder
 from infdehaze.network import InfDehaze
 from infdehaze.weights import save_weights
 from rasterio.transform import Affine
 
 from infdehaze_cli import RunConfig, dehaze
+from infdehaze_cli.raster.output import OutputWriter
+from infdehaze_cli.store import ZarrResidualStore
 
 HEIGHT, WIDTH = 230, 290
+
+# the package has a function of the same name
+engine = import_module("infdehaze_cli.engine.execute")
 
 
 @pytest.fixture(scope="session")
@@ -111,27 +119,151 @@ def config(weights, scratch):
     return make
 
 
+@pytest.fixture
+def worked(monkeypatch):
+    """Count the tiles that are encoded and decoded, and how often the bottleneck is done."""
+    done = {"encoded": 0, "bottleneck": 0, "decoded": 0}
+
+    def counted(key, works, amount):
+        def call(*args, **kwargs):
+            done[key] += amount(*args)
+            return works(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(Encoder, "forward", counted("encoded", Encoder.forward, lambda self, x: len(x)))
+    monkeypatch.setattr(Decoder, "forward", counted("decoded", Decoder.forward, lambda self, x, *rest: len(x)))
+    monkeypatch.setattr(engine, "stream_bottleneck", counted("bottleneck", engine.stream_bottleneck, lambda *args: 1))
+    return done
+
+
+@pytest.fixture
+def interrupt(src, dst, config, scratch):
+    """Run until a method is called for the n-th time, which raises; return the folder that is left, if any."""
+
+    def run(place="loading", call=None, error=None, **changes):
+        error = error or KeyboardInterrupt()
+        owner, name, usual = PLACES[place]
+        works, calls = getattr(owner, name), []
+
+        def broken(*args, **kwargs):
+            calls.append(name)
+            if len(calls) == (call or usual):
+                raise error
+            return works(*args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, broken)
+            with pytest.raises(type(error)) as caught:
+                dehaze(src, dst, config=config(**changes))
+        assert caught.value is error
+        assert list(dst.parent.iterdir()) == []
+        return next(scratch.iterdir(), None)
+
+    return run
+
+
+PLACES = {
+    "encoding": (Encoder, "forward", 7),
+    "mixing": (engine, "stream_bottleneck", 1),
+    "decoding": (Decoder, "forward", 6),
+    "loading": (ZarrResidualStore, "read", 5),
+    "writing": (OutputWriter, "write", 1),
+    "finishing": (OutputWriter, "finish", 1),
+}
+"""Where runs are interrupted: a method, and its call."""
+
+
+@pytest.fixture(scope="session")
+def entries():
+    """Return what the journal of a work folder says, line by line."""
+    return lambda folder: [
+        json.loads(line.rpartition("\t")[0]) for line in (folder / "journal.jsonl").read_text().splitlines()
+    ]
+
+
+class Listener:
+    """A reporter that keeps what is said."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def phase(self, name, total):
+        pass
+
+    def advance(self, steps=1):
+        pass
+
+
+@pytest.fixture
+def listener():
+    return Listener()
+
+
+class Mounts:
+    """Small file systems of one's own, which root may mount."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._mounted = folder, []
+
+    def __call__(self, size):
+        """Mount one of so many bytes; return where."""
+        place = self._folder / "small"
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", place], capture_output=True)
+        if done.returncode:
+            pytest.skip("only root may mount a small file system")
+        self._mounted.append(place)
+        return place
+
+    def read_only(self, place):
+        subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+
+    def close(self):
+        for place in self._mounted:
+            subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture
+def mount(tmp_path):
+    mounts = Mounts(tmp_path)
+    yield mounts
+    mounts.close()
+
+
 class Program:
     """Runs the command line in processes that are forked from one that has loaded everything."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
+        usual = {k: v for k, v in os.environ.items() if not k.startswith("INFDEHAZE_")}
         self._server = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("server.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={k: v for k, v in os.environ.items() if not k.startswith("INFDEHAZE_")} | {"OMP_NUM_THREADS": "1"},
+            env={**usual, "OMP_NUM_THREADS": "1", **environment},
         )
         self.out, self.err = folder / "stdout", folder / "stderr"
+        self.peak = 0
+        """Resident bytes that the last run took at most, with those that it shares with the others."""
 
-    def start(self, *arguments, file_size=None):
+    def start(self, *arguments, file_size=None, **environment):
         """Begin a run; return its process number."""
         request = {"arguments": [str(a) for a in arguments], "out": str(self.out), "err": str(self.err)}
-        return self._ask({**request, "file_size": file_size})["pid"]
+        return self._ask({**request, "file_size": file_size, "environment": environment})["pid"]
 
     def wait(self, pid):
         """Return the exit code, negative for the signal that killed it."""
-        return self._ask({"wait": pid})["code"]
+        answer = self._ask({"wait": pid})
+        self.peak = answer["peak"]
+        return answer["code"]
+
+    def run(self, *arguments, **environment):
+        """Run to the end; return the exit code."""
+        return self.wait(self.start(*arguments, **environment))
 
     def _ask(self, request):
         self._server.stdin.write(json.dumps(request) + "\n")

@@ -6,13 +6,16 @@ import sys
 
 from infdehaze_cli.app import main
 
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes."""
+
 
 def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            status = os.waitpid(request["wait"], 0)[1]
-            answer = {"code": os.waitstatus_to_exitcode(status)}
+            _, status, took = os.wait4(request["wait"], 0)
+            answer = {"code": os.waitstatus_to_exitcode(status), "peak": took.ru_maxrss * RSS_UNIT}
         else:
             pid = os.fork()
             if pid == 0:
@@ -31,6 +34,7 @@ def _become_a_run(request: dict) -> None:
             import resource
 
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"], request["file_size"]))
+        os.environ.update(request["environment"])
         main(request["arguments"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1

@@ -4,9 +4,9 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -14,8 +14,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no for
 
 
 @pytest.fixture
-def command(src, dst, config):
-    made = config()
+def residuals():
+    return "ssd"
+
+
+@pytest.fixture
+def command(src, dst, config, residuals):
+    made = config(residuals=residuals)
     work = ("--scratch", made.scratch, "--residuals", made.residuals, "--batch", made.batch)
     return ("run", src, "-o", dst, *work, "--weights", made.weights, "--device", "cpu", "--json", "-q")
 
@@ -35,26 +40,50 @@ def finish(program, command, dst, scratch):
     return run
 
 
-def seconds_of(finish):
-    started = time.monotonic()
-    finish()
-    return time.monotonic() - started
+LINES = 32
+"""Lines of the journal of a run: how it was begun, 15 batches that are encoded, the bottleneck, 15 that are decoded."""
 
 
-def finished_batches(scratch):
-    """Count the batches that the journal says are done; nothing but its end may be torn."""
+@pytest.fixture
+def random_moment(dst, scratch):
+    """Wait until a run has written a random number of lines to its journal, then a moment more; or it has ended."""
+
+    def wait(rng, lines):
+        reached, deadline = rng.randint(0, lines), time.monotonic() + 60
+        while time.monotonic() < deadline and not dst.exists():
+            with suppress(OSError):
+                if sum(path.read_bytes().count(b"\n") for path in scratch.glob("*/journal.jsonl")) >= reached:
+                    break
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.05))
+
+    return wait
+
+
+def finished_work(scratch):
+    """Return what the journal says is done; nothing but its end may be torn."""
     (path,) = [*scratch.glob("*/journal.jsonl")] or [None]
-    return 0 if path is None else sum(1 for line in path.read_bytes().split(b"\n")[1:] if line[-9:-8] == b"\t")
+    lines = [] if path is None else path.read_bytes().split(b"\n")[1:]
+    entries = [json.loads(line[:-9]) for line in lines if line[-9:-8] == b"\t"]
+    return {
+        "encoded_batches": sum("encoded" in entry for entry in entries),
+        "bottleneck": any("mixed" in entry for entry in entries),
+        "decoded_batches": sum("decoded" in entry for entry in entries),
+    }
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(program, command, finish, dst, scratch, times):
+@pytest.mark.parametrize(("residuals", "few", "many"), [("ssd", 4, 50), ("dram", 2, 25)])
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    program, command, finish, dst, scratch, random_moment, times, residuals, few, many
+):
     whole, _ = finish()
-    lasts, rng = seconds_of(finish), random.Random(0)
-    tally = {"nothing": 0, "some": 0, "ended": 0}
+    rng = random.Random(0)
+    tally = {"nothing done": 0, "encoding": 0, "decoding": 0, "ended": 0}
 
-    for _ in range(times(4, 50)):
+    for _ in range(times(few, many)):
         pid = program.start(*command)
-        time.sleep(rng.uniform(0.02, lasts))
+        # in memory nothing is written down before the bottleneck
+        random_moment(rng, LINES if residuals == "ssd" else LINES - 15)
         os.kill(pid, signal.SIGKILL)
         code = program.wait(pid)
         if code == 0 or dst.exists():
@@ -62,27 +91,30 @@ def test_a_killed_run_goes_on_to_the_same_bytes(program, command, finish, dst, s
             assert dst.read_bytes() == whole
             dst.unlink()
             tally["ended"] += 1
-        before = finished_batches(scratch)
-        tally["some" if before else "nothing"] += 1
+        before = finished_work(scratch)
+        reached = "decoding" if before["bottleneck"] else "encoding" if before["encoded_batches"] else "nothing done"
+        tally[reached] += code != 0
 
         content, said = finish()
 
         assert content == whole
-        assert said["resumed"] == (before > 0)
-    print(f"\nkilled: {tally}")
+        assert said["resumed"] == any(before.values())
+        assert said["not_repeated"] == before
+    print(f"\nkilled, {residuals}: {tally}")
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_soon_and_leaves_no_temporary_file(
-    program, command, finish, dst, scratch, times, number, expected
+    program, command, finish, dst, scratch, random_moment, times, number, expected
 ):
     whole, _ = finish()
-    lasts, rng = seconds_of(finish), random.Random(1)
+    rng = random.Random(1)
 
     for _ in range(times(2, 20)):
         pid = program.start(*command)
         # not before the program listens
-        time.sleep(0.1 + rng.uniform(0, lasts))
+        time.sleep(0.1)
+        random_moment(rng, LINES)
         os.kill(pid, number)
         code = program.wait(pid)
         assert code in (0, expected)
@@ -94,10 +126,10 @@ def test_a_signal_ends_a_run_soon_and_leaves_no_temporary_file(
         if code:
             assert "Traceback" not in program.err.read_text()
 
-        before = finished_batches(scratch)
+        before = finished_work(scratch)
         content, said = finish()
         assert content == whole
-        assert said["resumed"] == (before > 0)
+        assert said["not_repeated"] == before
 
 
 def test_a_second_process_into_the_same_output_is_told(program, command, finish, dst, scratch):
@@ -140,25 +172,6 @@ def test_a_file_that_may_not_grow_is_5_and_the_run_goes_on_later(
         assert dst.read_bytes() == whole
         dst.unlink()
         assert list(scratch.iterdir()) == []
-
-
-@pytest.fixture
-def mount(tmp_path):
-    """Mount a file system of some bytes."""
-    mounted = []
-
-    def make(size):
-        place = tmp_path / "small"
-        place.mkdir(exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", place], capture_output=True)
-        if done.returncode:
-            pytest.skip("only root may mount a small file system")
-        mounted.append(place)
-        return place
-
-    yield make
-    for place in mounted:
-        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it takes tmpfs")

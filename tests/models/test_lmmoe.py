@@ -145,6 +145,23 @@ def test_a_band_of_rows_with_its_surroundings_equals_the_whole(start, stop):
 
 
 @torch.no_grad()
+@torch.inference_mode()
+def test_windows_without_data_are_left_out_and_change_no_other():
+    module, x = make(), torch.randn(2, 29, 30, 8)
+    valid = torch.zeros(2, 29, 30, dtype=torch.bool)
+    valid[0, 9:14, 3:12] = valid[1, 28, 29] = True
+    # windows of 8: those that hold a location with data
+    touched = torch.zeros(2, 29, 30, dtype=torch.bool)
+    touched[0, 8:16, :16] = touched[1, 24:, 24:] = True
+
+    found, whole = module.sparse(x, valid_Bhw=valid), module.sparse(x)
+
+    assert torch.equal(found[touched], whole[touched])
+    assert not found[~touched].any()
+    assert whole[~touched].any()
+
+
+@torch.inference_mode()
 def test_balance_is_one_for_an_even_gate_and_larger_for_a_collapsed_one():
     module = make()
     module.gate.weight.zero_()

@@ -1,4 +1,4 @@
-"""`infdehaze bench speed`, measured through the whole tool."""
+"""`infdehaze bench speed` and `bench empty`, measured through the whole tool."""
 
 import json
 import math
@@ -45,3 +45,20 @@ def test_speed_refuses_a_scene_smaller_than_a_tile(cli):
     ended = cli("bench", "speed", "--size", "100")
 
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+
+
+def test_empty_prints_the_ratio_to_a_full_scene(cli):
+    ended = cli("bench", "empty", "--size", "512", "--json", "-q")
+
+    measured = json.loads(ended.out)
+    assert (ended.code, ended.err) == (0, "")
+    full, mosaic = measured["full"], measured["mosaic"]
+    assert math.isclose(measured["ratio"], mosaic["seconds"]["total"] / full["seconds"]["total"])
+    assert (measured["valid_share"], mosaic["width"], full["width"]) == (0.5, 512, 512)
+
+
+def test_empty_refuses_a_mosaic_without_data(cli):
+    ended = cli("bench", "empty", "--size", "256", "--share", "0")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "--share" in ended.err

@@ -27,9 +27,11 @@ JSON_KEYS = {
     "predicted_device_bytes": int,
     "peak_rss_bytes": int,
     "scratch_bytes": int,
+    "checkpoint_bytes": int,
     "seconds": dict,
     "megapixels_per_second": float,
     "resumed": bool,
+    "not_repeated": dict,
 }
 PHASES = ("read", "encode", "bottleneck", "decode", "write", "finish")
 

@@ -1,0 +1,101 @@
+"""The encoder phase of algorithm 1 (paper, supplement section 2.4): tiles to latents and residuals, in threads."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from infdehaze.network import InfDehaze
+from infdehaze.tiling import fill_invalid
+from torch import Tensor
+
+from infdehaze_cli.host_memory import QUEUE
+from infdehaze_cli.store import ResidualStore, pack, to_stored
+
+from .device import Device, PendingCopy
+from .elastic import Elastic
+from .encoded import Encoded, KeptBatch
+from .protocols import Reporter, SceneReader, SourceBlock
+from .state import LatentRows, SceneState
+from .threads import BusyClock, Prefetch, Sink
+from .tiles import TileBatch
+
+
+def encode_tiles(model: InfDehaze, device: Device, tiles: TileBatch, part: slice = slice(None)) -> list[Tensor]:
+    """Encode tiles of a batch; the residuals come out in fp32 on the device."""
+    values = device.to_device(torch.from_numpy(tiles.values[part]))
+    valid = torch.from_numpy(tiles.valid[part])
+    if not bool(valid.all()):
+        values = fill_invalid(values, device.to_device(valid))
+    with device.autocast():
+        residuals = model.encoder(values)
+    return [r.float() for r in residuals]
+
+
+def encode_phase(
+    model: InfDehaze,
+    device: Device,
+    scene: SceneReader[SourceBlock],
+    state: SceneState,
+    store: ResidualStore,
+    encoded: Encoded,
+    reporter: Reporter,
+    clocks: dict[str, BusyClock],
+    amount: Elastic,
+) -> None:
+    """Encode all tiles that an interrupted run has not: latents to the host, residuals to the store.
+
+    Reading, computing and storing go on at the same time, at most ``QUEUE`` batches apart.
+    """
+    reporter.phase("encode", state.grid.count)
+
+    latents = LatentRows(state)
+
+    def keep(item: tuple[TileBatch | KeptBatch, list[PendingCopy]]) -> None:
+        tiles, copies = item
+        if isinstance(tiles, KeptBatch):
+            for latent, index in zip(tiles.latents, tiles.indices, strict=True):
+                latents.put(index, latent)
+            return
+        parts = [copy.wait() for copy in copies]
+        for latent, index in zip((tile for part in parts for tile in part[0]), tiles.indices, strict=True):
+            latents.put(index, latent)
+        packed = [to_stored(part[1]) for part in parts if len(part) > 1]
+        if packed:
+            store.write(tiles.number, packed[0] if len(packed) == 1 else np.concatenate(packed))
+        encoded.put(tiles.number, tiles.indices, [part[0] for part in parts])
+
+    batches = encoded.batches(scene, state.grid, state.batch, state.side)
+    metered = False
+    with Prefetch(batches, QUEUE, clocks["read"]) as ahead, Sink(keep, QUEUE, clocks["store"]) as sink:
+        for tiles, damage in ahead:
+            if damage:
+                reporter.note(damage)
+            state.members[tiles.number] = tiles.indices
+            copies: list[PendingCopy] = []
+            if isinstance(tiles, KeptBatch):
+                sink.put((tiles, copies))
+            elif tiles.indices:
+                with device.metered(not metered):
+                    amount.run(len(tiles.indices), partial(_encode_part, model, device, state, store, tiles, copies))
+                metered = True
+                sink.put((tiles, copies))
+            reporter.advance(min(state.batch, state.grid.count - tiles.number * state.batch))
+    latents.finish()
+
+
+def _encode_part(
+    model: InfDehaze,
+    device: Device,
+    state: SceneState,
+    store: ResidualStore,
+    tiles: TileBatch,
+    copies: list[PendingCopy],
+    part: slice,
+) -> None:
+    """Encode some tiles of a batch and start their way to the host: latents, and residuals as they are stored."""
+    residuals = encode_tiles(model, device, tiles, part)
+    # rounded here and not by the storing thread: the device is faster at it, and half the bytes travel
+    packed = [] if store.recompute else [pack(residuals, state.residual_dtype)]
+    copies.append(device.to_host([residuals[-1], *packed]))
