@@ -69,7 +69,7 @@ def bare_forward_seconds(picture_1CHW: torch.Tensor, config: RunConfig, batch: i
         ]
     )
     joined = join_fields(fields[None], grid, preset.field_stride)
-    joined = smooth_fields(joined, torch.ones_like(joined[:, :1]), *preset.field_sigmas)
+    joined = smooth_fields(joined, torch.ones_like(joined[:, :1]), *preset.field_sigmas, preset.thin_haze)
     scatter(picture_1CHW, enlarge(joined, preset.field_stride)[:, :, : grid.height, : grid.width])
     _wait(device)
     return time.perf_counter() - started

@@ -28,10 +28,18 @@ class FieldCanvas:
     sigma, airlight_sigma : float
         Standard deviations, in cells, of the Gaussians that smooth the sum; see
         :func:`infdehaze.tiling.smooth_fields`.
+    thin_haze : tuple of float
+        See :func:`infdehaze.tiling.leave_clear`.
     """
 
     def __init__(
-        self, grid: TileGrid, fields: int, stride: int, sigma: float = 0.0, airlight_sigma: float | None = None
+        self,
+        grid: TileGrid,
+        fields: int,
+        stride: int,
+        sigma: float = 0.0,
+        airlight_sigma: float | None = None,
+        thin_haze: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self._grid, self._stride = grid, stride
         self._side, self._step, self._overlap = (
@@ -42,6 +50,7 @@ class FieldCanvas:
         self._height = grid.padded_height // stride
         self._base = 0
         self._sigmas = (sigma, sigma if airlight_sigma is None else airlight_sigma)
+        self._thin_haze = thin_haze
         # cells around a window that its values depend on: the smoothing, and the next cell for enlarging
         self._halo = smoothing_radius(max(self._sigmas)) + 1
         # one plane more: the weight of the tiles with data
@@ -88,7 +97,7 @@ class FieldCanvas:
         cols = self._cells(window.col, window.col_end, self._band_Fhw.shape[2])
         self._reserve(rows.seen.stop - self._base)
         seen = self._band_Fhw[:, rows.seen.start - self._base : rows.seen.stop - self._base, cols.seen]
-        fields = smooth_fields(seen[None, :-1], seen[None, -1:], *self._sigmas)[0]
+        fields = smooth_fields(seen[None, :-1], seen[None, -1:], *self._sigmas, self._thin_haze)[0]
         inner = fields[:, rows.inner, cols.inner]
         return inner, (window.row - rows.first * s, window.col - cols.first * s)
 

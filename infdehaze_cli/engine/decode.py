@@ -101,7 +101,7 @@ def decode_phase(
         Gives and takes fields of decoded batches.
     """
     preset = model.preset
-    canvas = FieldCanvas(state.grid, FIELDS, preset.field_stride, *preset.field_sigmas)
+    canvas = FieldCanvas(state.grid, FIELDS, preset.field_stride, *preset.field_sigmas, preset.thin_haze)
     reporter.phase("decode", state.grid.count)
     windows = split_windows(second.height, second.width, COMPOSE_ROWS, COMPOSE_COLS)
     latents = LatentRows(state)

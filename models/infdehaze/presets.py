@@ -55,6 +55,8 @@ class Preset:
     """Standard deviation, in pixels, of the Gaussian that smooths the joined fields across the whole scene."""
     airlight_smoothing: float = 0.0
     """The same for the airlight, where that is more."""
+    thin_haze: tuple[float, float] = (0.0, 0.0)
+    """Optical depths up to the first are taken for clear ground, from the second on for haze, and a part between."""
     tile: int = 256
     overlap: int = 32
     """Pixels by which neighbouring tiles overlap by default; their fields are feathered there."""
@@ -90,6 +92,8 @@ class Preset:
             raise ValueError("smoothing must be between 0 and the side of a tile")
         if not 0 <= self.airlight_smoothing <= 4 * self.tile:
             raise ValueError("airlight_smoothing must be between 0 and four tiles")
+        if len(self.thin_haze) != 2 or not 0 <= self.thin_haze[0] <= self.thin_haze[1] < 1:
+            raise ValueError("thin_haze must be two optical depths below 1, the lower first")
         if self.tile % (self.stem_stride * 8):
             raise ValueError("tile must be a multiple of eight patches")
         if self.tile_statistics and self.stem_stride * 8 % self.field_stride:

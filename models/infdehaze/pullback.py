@@ -105,7 +105,8 @@ class FieldWindow:
             bottom, right = min(top + side, shape[1]), min(left + side, shape[2])
             inside = patch[:, max(0, -top) : bottom - top, max(0, -left) : right - left]
             canvas_Fhw[:, max(0, top) : bottom, max(0, left) : right] += inside
-        smooth = smooth_fields(canvas_Fhw[None, :-1], canvas_Fhw[None, -1:], *self.preset.field_sigmas)
+        preset = self.preset
+        smooth = smooth_fields(canvas_Fhw[None, :-1], canvas_Fhw[None, -1:], *preset.field_sigmas, preset.thin_haze)
         inner_h = slice(need_h.start - seen_h.start, need_h.stop - seen_h.start)
         inner_w = slice(need_w.start - seen_w.start, need_w.stop - seen_w.start)
         full = enlarge(smooth[..., inner_h, inner_w].contiguous(), stride)

@@ -156,7 +156,11 @@ def smoothing_radius(sigma: float) -> int:
 
 
 def smooth_fields(
-    fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float, airlight_sigma: float | None = None
+    fields_BFhw: Tensor,
+    weight_B1hw: Tensor,
+    sigma: float,
+    airlight_sigma: float | None = None,
+    thin_haze: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
     """Smooth joined fields by a Gaussian, and divide by the weight of the tiles with data smoothed alike.
 
@@ -173,7 +177,26 @@ def smooth_fields(
         Standard deviation in cells; 0 only divides.
     airlight_sigma : float, optional
         The same for the airlight, fields 3 to 5 of nine; like the others without it.
+    thin_haze : tuple of float, optional
+        See :func:`leave_clear`, which comes last.
     """
+    return leave_clear(_smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma), *thin_haze)
+
+
+def leave_clear(fields_BFhw: Tensor, none: float, full: float) -> Tensor:
+    """Take no haze away where the mean optical depth is up to ``none``, all of it from ``full`` on.
+
+    A little haze cannot be told from ground with lifted shadows, and clear ground is to stay (decided here).
+    """
+    if full <= 0:
+        return fields_BFhw
+    depth_B3hw, airlight_B3hw, residual_B3hw = fields_BFhw.chunk(3, 1)
+    share = ((depth_B3hw.mean(1, keepdim=True) - none) / max(full - none, 1e-6)).clamp(0, 1)
+    share = share * share * (3 - 2 * share)
+    return torch.cat([depth_B3hw * share, airlight_B3hw, residual_B3hw * share], 1)
+
+
+def _smooth_all(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float, airlight_sigma: float | None) -> Tensor:
     if airlight_sigma is None or airlight_sigma == sigma:
         return _smooth(fields_BFhw, weight_B1hw, sigma)
     depth_B3hw, airlight_B3hw, residual_B3hw = fields_BFhw.chunk(3, 1)

@@ -169,7 +169,7 @@ def test_the_bottleneck_of_the_paper_takes_what_was_predicted_or_less():
 def test_composing_a_window_takes_what_was_predicted_or_less(name):
     preset, device = PRESETS[name], Device(torch.device("cpu"), "fp32", None)
     grid = TileGrid(2 * COMPOSE_ROWS, 2 * COMPOSE_COLS, preset.tile, 0)
-    canvas = FieldCanvas(grid, FIELDS, preset.field_stride, *preset.field_sigmas)
+    canvas = FieldCanvas(grid, FIELDS, preset.field_stride, *preset.field_sigmas, preset.thin_haze)
     side = preset.tile // preset.field_stride
     for index in range(grid.count):
         canvas.add(index, torch.zeros(FIELDS, side, side))

@@ -27,6 +27,8 @@ NONSENSE = [
     {**LITE.to_dict(), "overlap": 200},
     {**LITE.to_dict(), "overlap": 30},
     {**LITE.to_dict(), "hash_bits": 40},
+    {**LITE.to_dict(), "thin_haze": [0.3, 0.1]},
+    {**LITE.to_dict(), "thin_haze": [0.1]},
     None,
     [],
 ]

@@ -13,6 +13,7 @@ from infdehaze.tiling import (
     fill_invalid,
     join_fields,
     join_latents,
+    leave_clear,
     mirror_pad,
     scatter,
     smooth_fields,
@@ -305,3 +306,15 @@ def test_an_even_airlight_stays_even_whatever_the_depth_and_the_holes(value, hol
 def test_one_sigma_for_all_is_plain_smoothing():
     fields, weight = nine(lambda col: col / 20, lambda col: col / 40)
     assert torch.equal(smooth_fields(fields, weight, 2.0, 2.0), smooth_fields(fields, weight, 2.0))
+
+
+def test_haze_below_the_first_depth_is_left_and_beyond_the_second_taken():
+    depth = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.9]).view(1, 1, 1, 5)
+    fields = torch.cat([depth.expand(1, 3, 1, 5), torch.full((1, 3, 1, 5), 0.7), torch.full((1, 3, 1, 5), 0.05)], 1)
+
+    found = leave_clear(fields, 0.1, 0.3)
+
+    torch.testing.assert_close(found[0, 0, 0], torch.tensor([0.0, 0.0, 0.1, 0.3, 0.9]))
+    torch.testing.assert_close(found[0, 6, 0], torch.tensor([0.0, 0.0, 0.025, 0.05, 0.05]))
+    assert torch.equal(found[:, 3:6], fields[:, 3:6])
+    assert leave_clear(fields, 0.0, 0.0) is fields

@@ -108,7 +108,9 @@ def test_chunks_of_any_size_equal_the_plain_network(engine, make_model, picture,
     assert outcome.plan.tile_rows > 8
 
 
-@pytest.mark.parametrize("change", [{"moe": False}, {"attention": False}, {"tile_statistics": True}])
+@pytest.mark.parametrize(
+    "change", [{"moe": False}, {"attention": False}, {"tile_statistics": True}, {"thin_haze": (0.1, 0.6)}]
+)
 def test_a_network_with_a_part_left_out_or_added_equals_the_plain_network(engine, make_model, picture, change):
     model, hazy = make_model(block_tokens=4, **change), picture(140, 200)
     outcome = engine.run(model, hazy, chunk_tokens=16)
