@@ -24,6 +24,8 @@ from .presets import PRESETS, Preset
 
 FORMAT = "infdehaze-1"
 MAX_HEADER = 8 * 1024 * 1024
+EXACT = ("projection", "carrier")
+"""Buffers that are never rounded to half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,12 @@ def read_info(name: str | Path) -> CheckpointInfo:
 
 
 def save_weights(path: Path, model: InfDehaze, card: Mapping[str, Any], dtype: torch.dtype = torch.float16) -> None:
-    """Write the weights of a network with its preset; projections stay fp32, because hash codes depend on signs."""
+    """Write the weights of a network with its preset.
+
+    Projections stay fp32, because hash codes depend on signs, and so do carriers, which are orthogonal.
+    """
     tensors = {
-        name: value.detach().to("cpu", torch.float32 if name.endswith("projection") else dtype).contiguous()
+        name: value.detach().to("cpu", torch.float32 if name.endswith(EXACT) else dtype).contiguous()
         for name, value in model.state_dict().items()
     }
     metadata = {
