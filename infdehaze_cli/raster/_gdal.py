@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
+_SHORT = re.compile(r"read error|failed to read|cannot read|can't read", re.IGNORECASE)
+
 _PROBES, _PROBE = 16, 1 << 16
 """How many places of a file are read to tell a failing disk from a damaged file, and their bytes."""
 
@@ -47,7 +50,10 @@ def open_quietly(path: str | Path, mode: str = "r", **options: Any) -> Any:
 
 def may_pass(error: BaseException) -> bool:
     """Whether a read failed for want of bytes, which a mount may deliver a moment later, and not for what they are."""
-    return retry.may_pass(error) or (isinstance(error, GDAL_ERRORS) and "read error" in reason(error).lower())
+    if retry.may_pass(error):
+        return True
+    # what GDAL and libtiff say where bytes are missing
+    return isinstance(error, GDAL_ERRORS) and bool(_SHORT.search(reason(error)))
 
 
 def failing_disk(path: str | Path) -> OSError | None:

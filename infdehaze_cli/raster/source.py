@@ -145,9 +145,11 @@ class Scene:
         try:
             # outside rasterio's environment GDAL prints its remarks on a damaged header to stderr
             with rasterio.Env():
-                return cls(dataset, str(src), bands=bands, scale_range=scale_range)
+                return persist(partial(cls, dataset, str(src), bands=bands, scale_range=scale_range), may_pass)
         except GDAL_ERRORS as error:
             dataset.close()
+            if _failing(str(src)) is not None:
+                raise _disk(f"the header of {redacted(src)}", error) from error
             raise InputError(
                 f"Cannot read the header of {redacted(src)} ({reason(error)}); check that the file is whole."
             ) from error
