@@ -86,6 +86,6 @@ def test_an_error_at_any_rate_gives_the_same_bytes_or_none(clean, dst, whole, tm
             tally[code] += 1
             if code:
                 assert clean(tmp_path, "read", 0)[0] == 0
-            assert dst.read_bytes() == whole
+            assert dst.read_bytes() == whole, (every, folder, kind, code)
             dst.unlink()
     print(f"\nevery n-th read or write fails: {tally}")
