@@ -234,6 +234,7 @@ def dehaze(
                 ) as writer,
                 _haze_writer(scene, haze_map, dst, writer, overwrite, work.token) as map_writer,
             ):
+                scene.check_same(second)
                 measured = execute(
                     chosen,
                     model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ import rasterio.windows
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 
-from infdehaze_cli import retry
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster.locations import redacted
 
@@ -36,8 +34,6 @@ def quiet() -> Iterator[None]:
         yield
 
 
-_SHORT = re.compile(r"read error|failed to read|cannot read|can't read", re.IGNORECASE)
-
 _PROBES, _PROBE = 16, 1 << 16
 """How many places of a file are read to tell a failing disk from a damaged file, and their bytes."""
 
@@ -46,14 +42,6 @@ def open_quietly(path: str | Path, mode: str = "r", **options: Any) -> Any:
     """Open a dataset that no other caller shares, without rasterio's remarks."""
     with quiet():
         return rasterio.open(path, mode, sharing=False, **options)
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether a read failed for want of bytes, which a mount may deliver a moment later, and not for what they are."""
-    if retry.may_pass(error):
-        return True
-    # what GDAL and libtiff say where bytes are missing
-    return isinstance(error, GDAL_ERRORS) and bool(_SHORT.search(reason(error)))
 
 
 def failing_disk(path: str | Path) -> OSError | None:

@@ -227,7 +227,7 @@ class OutputWriter:
             if self._cog:
                 make_cog(self._raw, self._final, self._options)
                 remove_all(self._raw)
-            verify(self._final, scene, len(self._bands), sparse="SPARSE_OK" in self._options)
+            verify(self._final, scene, len(self._bands), sparse="SPARSE_OK" in self._options, metadata=self._metadata)
             self._target.publish(self._final)
         except GDAL_ERRORS as error:
             self._remove()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from infdehaze_cli import retry
 from infdehaze_cli.errors import InfdehazeError, InputError, StorageError
 from infdehaze_cli.geometry import Window
-from infdehaze_cli.raster._gdal import GDAL_ERRORS, failing_disk, may_pass, open_quietly, reason, to_rasterio
+from infdehaze_cli.raster._gdal import GDAL_ERRORS, failing_disk, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.bands import check_dtype, colour_bands
 from infdehaze_cli.raster.locations import gdal_name, is_local, is_remote, redacted
 from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.sampling import sample_values
 from infdehaze_cli.raster.scaling import Limits, dark_value, full_limits, limits_from_sample, scale
 from infdehaze_cli.raster.validity import Validity, representable
-from infdehaze_cli.retry import persist
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ class Scene:
             If ``bands`` or ``scale_range`` make no sense.
         """
         try:
-            dataset = persist(partial(open_quietly, gdal_name(src)), may_pass)
+            dataset = open_quietly(gdal_name(src))
         except GDAL_ERRORS as error:
             if _failing(str(src)) is not None:
                 raise _disk(redacted(src), error) from error
@@ -145,7 +144,7 @@ class Scene:
         try:
             # outside rasterio's environment GDAL prints its remarks on a damaged header to stderr
             with rasterio.Env():
-                return persist(partial(cls, dataset, str(src), bands=bands, scale_range=scale_range), may_pass)
+                return cls(dataset, str(src), bands=bands, scale_range=scale_range)
         except GDAL_ERRORS as error:
             dataset.close()
             if _failing(str(src)) is not None:
@@ -172,7 +171,7 @@ class Scene:
             return full_limits(self.dtype, self.bits)
         try:
             with rasterio.Env():
-                sample = persist(partial(sample_values, self._dataset, self.validity), may_pass)
+                sample = sample_values(self._dataset, self.validity)
         except GDAL_ERRORS as error:
             raise self._unreadable("a sample", error, ", or give --scale-range lo,hi") from error
         scales, offsets = zip(
@@ -180,6 +179,24 @@ class Scene:
             strict=True,
         )
         return limits_from_sample(self.shown, sample, self.dtype, dark_value(scales, offsets))
+
+    def check_same(self, other: Scene) -> None:
+        """Check that another handle says the same: GDAL also opens a file of whose header a part was not delivered.
+
+        Raises
+        ------
+        StorageError
+            If it does not, as after a read that the disk or a mount has failed.
+        """
+        facts = []
+        for scene in (self, other):
+            kept = replace(scene.metadata, gcps=(), rpcs=None)
+            counts = len(scene.metadata.gcps), scene.metadata.rpcs is None
+            facts.append(repr((scene.height, scene.width, scene.dtype, scene.bits, scene.validity, kept, counts)))
+        if facts[0] != facts[1]:
+            raise StorageError(
+                f"{self.shown} was not read the same twice; check the disk or the network that it lies on."
+            )
 
     def read(self, window: Window) -> Block:
         """Read all bands of a window.
@@ -206,9 +223,10 @@ class Scene:
         """Return all bands of a window, and the masks that its validity needs."""
         limits, bands = to_rasterio(window), list(self.validity.mask_bands)
         try:
+            # not tried again: after a read that has failed GDAL was seen to give wrong blocks
             with rasterio.Env():
-                native = persist(partial(self._dataset.read, window=limits), may_pass)
-                masks = persist(partial(self._dataset.read_masks, bands, window=limits), may_pass) if bands else None
+                native = self._dataset.read(window=limits)
+                masks = self._dataset.read_masks(bands, window=limits) if bands else None
         except GDAL_ERRORS as error:
             where = f"rows {window.row} to {window.row_end - 1}, columns {window.col} to {window.col_end - 1}"
             raise self._unreadable(where, error, "") from error

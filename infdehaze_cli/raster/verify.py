@@ -11,14 +11,18 @@ from rasterio.windows import Window as RasterioWindow
 from infdehaze_cli.errors import StorageError
 from infdehaze_cli.geometry import split_windows
 from infdehaze_cli.raster._gdal import open_quietly, to_rasterio
+from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.source import Scene
 
 #: Values read at a time, so that checking a wide scene needs little memory.
 _READ_VALUES = 1 << 23
 
 
-def verify(path: Path, scene: Scene, count: int, *, sparse: bool) -> None:
+def verify(path: Path, scene: Scene, count: int, *, sparse: bool, metadata: Metadata | None = None) -> None:
     """Check that a file has the scene's shape and dtype, ``count`` bands, and only blocks that can be decoded.
+
+    With ``metadata`` it also has to lie somewhere, and to have a nodata value, where that says so: GDAL copies a file
+    although it has not read all of its header.
 
     Raises
     ------
@@ -31,6 +35,8 @@ def verify(path: Path, scene: Scene, count: int, *, sparse: bool) -> None:
         found = (dataset.height, dataset.width, dataset.count, dataset.dtypes[0])
         if found != (scene.height, scene.width, count, scene.dtype.name):
             raise StorageError(f"{path} did not get the scene's size and type; check the creation options.")
+        if metadata is not None and _place(dataset) != _place(metadata):
+            raise StorageError(f"{path} did not get the scene's place on the map; check the disk and try again.")
         if not sparse:
             _check_block_offsets(dataset, path)
         _decode(dataset)
@@ -38,6 +44,14 @@ def verify(path: Path, scene: Scene, count: int, *, sparse: bool) -> None:
     for level in range(levels):
         with open_quietly(path, NUM_THREADS="ALL_CPUS", OVERVIEW_LEVEL=level) as overview:
             _decode(overview)
+
+
+def _place(described: Any) -> tuple[bool, ...]:
+    """Whether there is a CRS, a transform and a nodata value; with control points GDAL decides about the first two."""
+    transform, gcps = described.transform, described.gcps
+    if gcps and gcps[0]:
+        return (described.nodata is not None,)
+    return described.nodata is not None, described.crs is not None, not (transform is None or transform.is_identity)
 
 
 def _decode(dataset: Any) -> None:

@@ -46,9 +46,7 @@ def clean(program, src, dst, config, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(
-    ("place", "kind", "every"), [("in", "read", 53), ("residuals", "read", 7), ("residuals", "write", 7)]
-)
+@pytest.mark.parametrize(("place", "kind", "every"), [("residuals", "read", 7), ("residuals", "write", 7)])
 def test_an_error_now_and_then_is_tried_again(clean, dst, whole, tmp_path, scratch, place, kind, every):
     with claim(scratch, dst, print) as work:
         folder = work.path / "residuals" if place == "residuals" else tmp_path / place
@@ -74,17 +72,20 @@ def test_errors_without_end_are_5_and_the_run_goes_on_later(clean, dst, whole, t
     assert list(scratch.iterdir()) == []
 
 
-def test_an_error_at_any_rate_ends_well_or_in_5(clean, dst, whole, tmp_path, scratch, times):
-    """But for writes of GDAL: after one that failed, libtiff may read a chain of directories that has no end."""
+def test_an_error_at_any_rate_gives_the_same_bytes_or_none(clean, dst, whole, tmp_path, scratch, times):
+    """A header that is not read is bad input (3), like one that is damaged.
+
+    Writes of GDAL are left out: after one that failed, libtiff may read directories without end.
+    """
     with claim(scratch, dst, print) as work:
         places = [(tmp_path / "in", "read"), (scratch, "read"), (work.path / "residuals", "write")]
-    tally = {0: 0, 5: 0}
+    tally = {0: 0, 3: 0, 5: 0}
     for every in times((50,), (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200)):
         for folder, kind in places:
             code, _ = clean(folder, kind, every)
             tally[code] += 1
             if code:
                 assert clean(tmp_path, "read", 0)[0] == 0
-            assert dst.read_bytes() == whole
+            assert dst.read_bytes() == whole, (every, folder, kind, code)
             dst.unlink()
     print(f"\nevery n-th read or write fails: {tally}")
