@@ -63,7 +63,7 @@ def reading_bytes(preset: Preset, source: SourceFacts, batch: int) -> int:
 
 def residual_queue_bytes(preset: Preset, batch: int, dtype: str) -> int:
     """Bytes of residuals on their way to or from the store, with the copies that Zarr makes."""
-    return (QUEUE + 4) * batch * row_bytes(preset.residual_shapes, dtype)
+    return (QUEUE + 4) * batch * row_bytes(preset.stored_shapes, dtype)
 
 
 def writing_bytes(preset: Preset, source: SourceFacts, grid: TileGrid) -> int:

@@ -118,7 +118,8 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) ->
     size = PRECISION_BYTES[precision]
     # as they are stored, and in fp32; the bottleneck's latents, stacked
     h, w, c = preset.residual_shapes[-1]
-    given = (4 + stored) * preset.residual_values + 4 * h * w * c
+    # with coarse fields written back into the last residual
+    given = (4 + stored) * preset.residual_values + (4 if not preset.tile_statistics else 14) * h * w * c
     working = 0
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]

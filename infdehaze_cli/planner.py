@@ -196,7 +196,7 @@ def _fit_host(
     rates: Rates | None,
 ) -> _OnHost:
     """Give memory first to what must be there, then to the bottleneck, then to residuals; the rest goes to disk."""
-    batch, row = on_device.batch, row_bytes(preset.residual_shapes, config.residual_dtype)
+    batch, row = on_device.batch, row_bytes(preset.stored_shapes, config.residual_dtype)
     least_cache, cache = host.cache_bytes(source, grid)
     latents = host.latent_bytes(preset, grid)
     bands = host.latent_band_bytes(preset, grid, on_device.chunk_tokens)

@@ -168,8 +168,8 @@ def _decode_part(
     else:
         assert item.tiles is not None
         # rounded as the other tiers round, so that every tier gives the same pixels
-        packed = pack(encode_tiles(model, device, item.tiles, part), dtype)
-    residuals = unpack(packed, model.preset.residual_shapes)
+        packed = pack(model.encoder.to_store(encode_tiles(model, device, item.tiles, part)), dtype)
+    residuals = model.encoder.from_store(unpack(packed, model.preset.stored_shapes))
     with device.autocast():
         found = model.decoder(device.to_device(latent_BHWC[part]), residuals)
     fields.update(zip(indices[part], device.to_host([found.float()]).wait()[0], strict=True))

@@ -97,5 +97,5 @@ def _encode_part(
     """Encode some tiles of a batch and start their way to the host: latents, and residuals as they are stored."""
     residuals = encode_tiles(model, device, tiles, part)
     # rounded here and not by the storing thread: the device is faster at it, and half the bytes travel
-    packed = [] if store.recompute else [pack(residuals, state.residual_dtype)]
+    packed = [] if store.recompute else [pack(model.encoder.to_store(residuals), state.residual_dtype)]
     copies.append(device.to_host([residuals[-1], *packed]))

@@ -159,7 +159,7 @@ def _residual_store(plan: Plan, preset: Preset, scratch: Path, journal: Journal 
     return ZarrResidualStore(
         plan.batches,
         plan.batch,
-        row_length(preset.residual_shapes, plan.residual_dtype),
+        row_length(preset.stored_shapes, plan.residual_dtype),
         stored_dtype(plan.residual_dtype),
         scratch / "residuals",
         plan.batches_in_memory,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .convnext import ConvNeXtLayer
 from .presets import FIELDS, Preset
 from .sfca import SFCA
-from .statistics import TileStatistics
+from .statistics import TileStatistics, read_carried
 from .swin import SwinLayer
 
 EncoderDecoderBlock = Callable[[Preset, int, int], nn.Module]
@@ -130,3 +130,19 @@ class Encoder(nn.Module):
             if stage < len(self.merges):
                 x = self.merges[stage](x)
         return residuals
+
+    def to_store(self, residuals: list[Tensor]) -> list[Tensor]:
+        """Return residuals as they are rounded and kept, of the shapes `Preset.stored_shapes`.
+
+        What the last one carries goes beside it: it is small, and would be lost in the rounding of large values.
+        """
+        if self.statistics is None:
+            return residuals
+        return [*residuals, read_carried(residuals[-1], self.statistics.carrier)]
+
+    def from_store(self, kept: list[Tensor]) -> list[Tensor]:
+        """Undo :meth:`to_store`."""
+        if self.statistics is None:
+            return kept
+        *residuals, last, coarse_BhwF = kept
+        return [*residuals, self.statistics.write(last, coarse_BhwF)]

@@ -116,6 +116,12 @@ class Preset:
         return tuple((side, side, width) for side, width in zip(sides, self.widths, strict=True))
 
     @property
+    def stored_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """Shapes (H, W, C) of what is kept of a tile: its residuals, and the coarse fields in the last of them."""
+        coarse = ((self.latent_side, self.latent_side, FIELDS),) if self.tile_statistics else ()
+        return self.residual_shapes + coarse
+
+    @property
     def residual_values(self) -> int:
         """Numbers that the residuals of one tile hold together."""
         return sum(h * w * c for h, w, c in self.residual_shapes)
@@ -175,6 +181,7 @@ LITE = Preset(
     field_stride=16,
     smoothing=64.0,
     airlight_smoothing=256.0,
+    thin_haze=(0.08, 0.3),
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)
     overlap=0,
     fixed_batch=16,

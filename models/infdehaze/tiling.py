@@ -180,18 +180,23 @@ def smooth_fields(
     thin_haze : tuple of float, optional
         See :func:`leave_clear`, which comes last.
     """
-    return leave_clear(_smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma), *thin_haze)
+    smooth = _smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
+    none, full = thin_haze
+    if full <= 0:
+        return smooth
+    around_B1hw = _smooth(fields_BFhw[:, :3].mean(1, keepdim=True), weight_B1hw, airlight_sigma or sigma)
+    return leave_clear(smooth, around_B1hw, none, full)
 
 
-def leave_clear(fields_BFhw: Tensor, none: float, full: float) -> Tensor:
+def leave_clear(fields_BFhw: Tensor, around_B1hw: Tensor, none: float, full: float) -> Tensor:
     """Take no haze away where the mean optical depth is up to ``none``, all of it from ``full`` on.
 
-    A little haze cannot be told from ground with lifted shadows, and clear ground is to stay (decided here).
+    A little haze cannot be told from ground with lifted shadows, and clear ground is to stay (decided here). What
+    counts is the larger depth of here and ``around``: gaps between patches, and small patches, are not clear ground.
     """
-    if full <= 0:
-        return fields_BFhw
     depth_B3hw, airlight_B3hw, residual_B3hw = fields_BFhw.chunk(3, 1)
-    share = ((depth_B3hw.mean(1, keepdim=True) - none) / max(full - none, 1e-6)).clamp(0, 1)
+    depth_B1hw = torch.maximum(depth_B3hw.mean(1, keepdim=True), around_B1hw)
+    share = ((depth_B1hw - none) / max(full - none, 1e-6)).clamp(0, 1)
     share = share * share * (3 - 2 * share)
     return torch.cat([depth_B3hw * share, airlight_B3hw, residual_B3hw * share], 1)
 

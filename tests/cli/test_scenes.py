@@ -28,12 +28,12 @@ def source(request):
 def test_a_real_scene_keeps_its_map_and_its_other_bands(cli, source, tmp_path, scratch, monkeypatch):
     monkeypatch.delenv("INFDEHAZE_WEIGHTS")
     assert "lite" in shipped_weights(), "the package ships no weights: models/infdehaze/weights/lite.safetensors"
-    dst = tmp_path / "clean.tif"
+    dst, haze = tmp_path / "clean.tif", tmp_path / "haze.tif"
 
-    ended = cli("run", source, "-o", dst, "-q", "--residuals", "ssd")
+    ended = cli("run", source, "-o", dst, "-q", "--residuals", "ssd", "--haze-map", haze)
 
     assert ended == type(ended)(0, "", "")
-    assert [path.name for path in tmp_path.iterdir()] == ["clean.tif"]
+    assert {path.name for path in tmp_path.iterdir()} == {"clean.tif", "haze.tif", "haze.qml"}
     assert list(scratch.iterdir()) == []
     assert cog_validate(dst) == (True, [], [])
     with rasterio.open(source) as before, rasterio.open(dst) as after:
@@ -41,7 +41,10 @@ def test_a_real_scene_keeps_its_map_and_its_other_bands(cli, source, tmp_path, s
             assert getattr(after, fact) == getattr(before, fact), fact
         hazy, clean = before.read(), after.read()
         valid = before.dataset_mask() != 0
-    # red, green, blue, and in two of them near infrared
-    assert all((clean[band] != hazy[band]).any() for band in range(3))
+    with rasterio.open(haze) as map_of_haze:
+        found = float(np.nanmax(map_of_haze.read((1, 2, 3)))) > 0.02
+    # red, green, blue, and in two of them near infrared; where no haze is found, nothing changes
+    assert [(clean[band] != hazy[band]).any() for band in range(3)] == [found] * 3
+    assert found or "wildfires" in source.name
     np.testing.assert_array_equal(clean[3:], hazy[3:])
     np.testing.assert_array_equal(clean[:, ~valid], hazy[:, ~valid])

@@ -91,6 +91,21 @@ def test_coarse_fields_reach_the_head_whatever_else_is_in_the_latent(tiny, tile)
     torch.testing.assert_close(fields[:, 6:].mean((0, 2, 3)), torch.arange(6, 9) / 100, atol=1e-4, rtol=1e-4)
 
 
+@torch.inference_mode()
+def test_rounding_of_large_latents_leaves_what_they_carry(tiny, tile):
+    encoder = InfDehaze(replace(tiny, tile=64, tile_statistics=True)).encoder
+    encoder.statistics.carrier.mul_(7)
+    residuals = encoder(tile)
+    residuals[-1] = encoder.statistics.write(residuals[-1] + 100, torch.full_like(residuals[-1][..., :9], 0.3))
+
+    rounded = encoder.from_store([kept.half().float() for kept in encoder.to_store(residuals)])
+
+    assert len(rounded) == len(residuals)
+    torch.testing.assert_close(
+        read_carried(rounded[-1], encoder.statistics.carrier), torch.full((2, 2, 2, 9), 0.3), atol=5e-4, rtol=0
+    )
+
+
 def test_encoder_and_head_of_the_shipped_weights_agree_on_the_carrier():
     model = load_model("lite")
 

@@ -309,12 +309,19 @@ def test_one_sigma_for_all_is_plain_smoothing():
 
 
 def test_haze_below_the_first_depth_is_left_and_beyond_the_second_taken():
-    depth = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.9]).view(1, 1, 1, 5)
-    fields = torch.cat([depth.expand(1, 3, 1, 5), torch.full((1, 3, 1, 5), 0.7), torch.full((1, 3, 1, 5), 0.05)], 1)
+    depth = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.9, 0.1]).view(1, 1, 1, 6)
+    around = torch.tensor([0.0, 0.1, 0.1, 0.1, 0.1, 0.3]).view(1, 1, 1, 6)
+    fields = torch.cat([depth.expand(1, 3, 1, 6), torch.full((1, 3, 1, 6), 0.7), torch.full((1, 3, 1, 6), 0.05)], 1)
 
-    found = leave_clear(fields, 0.1, 0.3)
+    found = leave_clear(fields, around, 0.1, 0.3)
 
-    torch.testing.assert_close(found[0, 0, 0], torch.tensor([0.0, 0.0, 0.1, 0.3, 0.9]))
-    torch.testing.assert_close(found[0, 6, 0], torch.tensor([0.0, 0.0, 0.025, 0.05, 0.05]))
+    torch.testing.assert_close(found[0, 0, 0], torch.tensor([0.0, 0.0, 0.1, 0.3, 0.9, 0.1]))
+    torch.testing.assert_close(found[0, 6, 0], torch.tensor([0.0, 0.0, 0.025, 0.05, 0.05, 0.05]))
     assert torch.equal(found[:, 3:6], fields[:, 3:6])
-    assert leave_clear(fields, 0.0, 0.0) is fields
+
+
+def test_without_a_threshold_all_haze_is_taken():
+    fields, weight = torch.rand(1, 9, 8, 8) * 0.1, torch.ones(1, 1, 8, 8)
+
+    assert torch.equal(smooth_fields(fields, weight, 1.0, 2.0, (0.0, 0.0)), smooth_fields(fields, weight, 1.0, 2.0))
+    assert not smooth_fields(fields, weight, 1.0, 2.0, (0.2, 0.4))[:, :3].any()

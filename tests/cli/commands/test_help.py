@@ -21,7 +21,8 @@ COMMANDS = [
     ["bench"],
 ]
 COMMANDS += [
-    ["bench", name] for name in ("choices", "compare", "context", "even", "memory", "quality", "report", "speed")
+    ["bench", name]
+    for name in ("choices", "compare", "context", "empty", "even", "memory", "quality", "report", "speed")
 ]
 
 

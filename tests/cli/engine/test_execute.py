@@ -109,7 +109,13 @@ def test_chunks_of_any_size_equal_the_plain_network(engine, make_model, picture,
 
 
 @pytest.mark.parametrize(
-    "change", [{"moe": False}, {"attention": False}, {"tile_statistics": True}, {"thin_haze": (0.1, 0.6)}]
+    "change",
+    [
+        {"moe": False},
+        {"attention": False},
+        {"tile_statistics": True},
+        {"thin_haze": (0.1, 0.6), "airlight_smoothing": 12.0},
+    ],
 )
 def test_a_network_with_a_part_left_out_or_added_equals_the_plain_network(engine, make_model, picture, change):
     model, hazy = make_model(block_tokens=4, **change), picture(140, 200)

@@ -55,7 +55,9 @@ def test_a_bucket_that_is_not_there_is_noticed_before_the_work(cli, store, make_
     assert SECRET not in ended.err
 
 
-def test_a_failed_upload_leaves_nothing(cli, store, make_raster, scratch, monkeypatch):
+def test_a_failed_upload_leaves_what_the_next_run_goes_on_from_and_no_raster(
+    cli, store, make_raster, scratch, monkeypatch
+):
     def announce(self, name, total):
         if name == "finish":
             store.remove_bucket()
@@ -66,7 +68,9 @@ def test_a_failed_upload_leaves_nothing(cli, store, make_raster, scratch, monkey
 
     assert ended.code == 5
     assert SECRET not in ended.out + ended.err
-    assert list(scratch.iterdir()) == []
+    (folder,) = scratch.iterdir()
+    assert folder.name.startswith("infdehaze-")
+    assert not list(scratch.rglob("*.tif"))
 
 
 def test_a_failed_run_keeps_the_object_that_it_would_have_replaced(cli, store, make_raster, monkeypatch):
