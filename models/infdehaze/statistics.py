@@ -45,7 +45,9 @@ def ranked(values_BSP: Tensor, ranks: tuple[float, ...]) -> Tensor:
 
 def default_carrier(fields: int, dim: int) -> Tensor:
     """Return the directions (fields, dim) in which a latent carries coarse fields: the first channels, one each."""
-    return torch.eye(fields, dim)
+    carrier = torch.empty(fields, dim)
+    # loading fills it; `eye` of a meta tensor would make torch import its compiler
+    return carrier if carrier.is_meta else torch.eye(fields, dim)
 
 
 def read_carried(latent_BhwC: Tensor, carrier_FC: Tensor) -> Tensor:
