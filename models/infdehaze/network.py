@@ -115,11 +115,13 @@ class InfDehaze(nn.Module):
             fields = fields * occupied.flatten(0, 1)
 
         joined = join_fields(fields.unflatten(0, (B, grid.count)), grid, preset.field_stride)
-        if any((*preset.field_sigmas, *preset.thin_haze)) or occupied is not None:
+        # a network that finds no haze yet would get no gradient
+        thin_haze = (0.0, 0.0) if self.training else preset.thin_haze
+        if any((*preset.field_sigmas, *thin_haze)) or occupied is not None:
             side = preset.tile // preset.field_stride
             ones = joined.new_ones(B, grid.count, 1, side, side)
             weight = join_fields(ones if occupied is None else ones * occupied, grid, preset.field_stride)
-            joined = smooth_fields(joined, weight, *preset.field_sigmas, preset.thin_haze)
+            joined = smooth_fields(joined, weight, *preset.field_sigmas, thin_haze)
         full = enlarge(joined, preset.field_stride)[:, :, :H, :W]
         return Restored(scatter(hazy_B3HW, full), full, balance)
 

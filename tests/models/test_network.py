@@ -1,7 +1,10 @@
 """The whole network on scenes in memory: any size, no trace of missing data, the identity until it is trained."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from infdehaze.network import InfDehaze
 from infdehaze.sfca import SFCA
 
 SIZES = [(1, 1), (1, 65), (3, 700), (700, 3), (64, 64), (65, 64), (112, 113), (333, 217)]
@@ -180,3 +183,14 @@ def test_the_same_seed_makes_the_same_network(make_model):
 def test_biases_of_linear_layers_start_at_zero(make_model):
     biases = [m.bias for m in make_model(lively=False).modules() if isinstance(m, torch.nn.Linear)]
     assert all(bool((bias == 0).all()) for bias in biases if bias is not None)
+
+
+def test_thin_haze_is_learned_from_though_it_is_left(tiny, scene):
+    model = InfDehaze(replace(tiny, thin_haze=(0.1, 0.3), smoothing=8.0))
+    hazy = scene(64, 64)
+
+    model.train()(hazy).image_B3HW.sum().backward()
+
+    # depth, the first third of the head
+    assert model.decoder.head.linear.bias.grad[: len(model.decoder.head.linear.bias) // 3].abs().max() > 0
+    assert torch.equal(model.eval()(hazy).image_B3HW, hazy)
