@@ -51,8 +51,12 @@ def default_carrier(fields: int, dim: int) -> Tensor:
 
 
 def read_carried(latent_BhwC: Tensor, carrier_FC: Tensor) -> Tensor:
-    """Return what a latent carries: (B, h, w, F)."""
-    return latent_BhwC @ carrier_FC.T.to(latent_BhwC.dtype)
+    """Return what a latent carries: float32 (B, h, w, F).
+
+    In double precision, which autocast and TF32 leave alone: a level in half precision is off by several digital
+    numbers, and this takes no time.
+    """
+    return (latent_BhwC.double() @ carrier_FC.double().T).float()
 
 
 class TileStatistics(nn.Module):
@@ -104,12 +108,14 @@ class TileStatistics(nn.Module):
 
     def forward(self, tiles_B3HW: Tensor) -> Tensor:
         """Map (B, 3, H, W) to coarse fields (B, h, w, F), before they are bounded."""
-        y: Tensor = self.mlp(self.features(tiles_B3HW))
+        # levels need all their digits, whatever the rest computes in
+        with torch.autocast(tiles_B3HW.device.type, enabled=False):
+            y: Tensor = self.mlp(self.features(tiles_B3HW))
         return y
 
     def write(self, latent_BhwC: Tensor, fields_BhwF: Tensor) -> Tensor:
-        """Let a latent carry fields, in place of what it has in these directions."""
-        carrier_FC = self.carrier.to(latent_BhwC.dtype)
+        """Let a latent carry fields, in place of what it has in these directions; the result is float32."""
+        carrier_FC = self.carrier.double()
         # rows of one length: what is read is divided by it twice, once for the direction and once for the scale
-        change_BhwF = fields_BhwF.to(latent_BhwC.dtype) - read_carried(latent_BhwC, carrier_FC)
-        return latent_BhwC + change_BhwF @ (carrier_FC / carrier_FC.square().sum(-1, keepdim=True))
+        change_BhwF = (fields_BhwF - read_carried(latent_BhwC, carrier_FC)).double()
+        return (latent_BhwC + change_BhwF @ (carrier_FC / carrier_FC.square().sum(-1, keepdim=True))).float()

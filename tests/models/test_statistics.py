@@ -109,3 +109,19 @@ def test_encoder_and_head_of_the_shipped_weights_agree_on_the_carrier():
     model = load_model("lite")
 
     assert torch.equal(model.encoder.statistics.carrier, model.decoder.head.carrier)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.bfloat16, 1.0), (torch.float16, 0.2)])
+@torch.inference_mode()
+def test_half_precision_loses_less_than_a_digital_number_on_average(dtype, limit):
+    model = load_model("lite").eval()
+    ground = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(2)) * 0.5
+    clear = torch.nn.functional.interpolate(ground, size=(384, 320), mode="bicubic")
+    hazy = clear * 0.5 + 0.85 * 0.5
+
+    full = model(hazy).image_B3HW
+    with torch.autocast("cpu", dtype):
+        half = model(hazy).image_B3HW
+
+    assert (full - hazy).abs().mean() > 0.05
+    assert 0 < (half.float() - full).abs().mean() * 255 < limit
