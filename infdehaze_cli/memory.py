@@ -103,8 +103,7 @@ def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
     peak, kept = pixels * (1 + 4 * max(fill, embed)), pixels * (1 + 4 * 3)
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
-        # sums and norms come out in fp32 under autocast
-        extra = 4 * 3 * h * w * c if size == 2 else 0
+        extra = _fp32_bytes(h * w * c, precision)
         working = size * max(_layer_values(preset, stage), _sfca_values(preset, stage)) + extra
         if stage + 1 < len(preset.widths):
             working = max(working, 4 * 3 * h * w * c)
@@ -123,12 +122,17 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) ->
     working = 0
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
-        extra = 4 * 3 * h * w * c if size == 2 else 0
+        extra = _fp32_bytes(h * w * c, precision)
         working = max(working, size * _layer_values(preset, stage) + extra + 4 * h * w * c)
     h, w, c = preset.residual_shapes[0]
     fields = 9 * (preset.tile // preset.field_stride) ** 2
     head = 4 * (2 * h * w * c + (7 if preset.tile_statistics else 5) * fields)
     return batch * (given + max(working, head)) + tables_bytes(preset) + _cast_bytes(preset, precision)
+
+
+def _fp32_bytes(values: int, precision: str) -> int:
+    """What stays in fp32 under autocast, for a map of so many values: sums and norms, and more of them on a GPU."""
+    return 0 if precision == "fp32" else 4 * 4 * values
 
 
 def _cast_bytes(preset: Preset, precision: str) -> int:

@@ -17,7 +17,7 @@ DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of a name: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+    """Return the device of a name: ``auto``, ``cpu``, ``cuda``, ``cuda:1``; a GPU with its index.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def resolve_device(name: str) -> torch.device:
         When there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return numbered(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -34,6 +34,13 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError(f"Runs on {device.type!r} are not supported. Use auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
         raise UsageError(f"There is no CUDA device {name!r} here. Use --device cpu, or see `infdehaze doctor`.")
+    return numbered(device)
+
+
+def numbered(device: torch.device) -> torch.device:
+    """Return a GPU with its index, which functions about its memory ask for."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
 
 
@@ -51,7 +58,7 @@ class Device:
     """
 
     def __init__(self, device: torch.device, precision: str, budget: int | None) -> None:
-        self.device = device
+        self.device = device = numbered(device)
         self._dtype = DTYPES[precision]
         self._weights = 0
         self._metered = 0
@@ -79,7 +86,8 @@ class Device:
         """Make the context that sets the precision."""
         if self._dtype is None:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self._dtype)
+        # each weight is used once, so that a copy of it would only take memory
+        return torch.autocast(self.device.type, self._dtype, cache_enabled=False)
 
     def to_device(self, host: Tensor) -> Tensor:
         """Copy a host tensor here, without waiting where the device allows it."""

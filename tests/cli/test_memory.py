@@ -31,7 +31,8 @@ from infdehaze_cli.memory import COMPOSE_COLS, COMPOSE_ROWS
 from infdehaze_cli.store import HostArray, Workspace, pack, row_length, unpack
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
-SLACK = 2.2
+SLACK = 2.4
+"""Autocast keeps sums and norms in fp32 on a GPU, in half precision on a CPU, and the bound is one for both."""
 
 
 def autocast(precision):

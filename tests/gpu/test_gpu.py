@@ -78,6 +78,13 @@ def test_half_precision_stays_close_on_the_gpu(engine, model, hazy, precision):
     assert 0 < float(difference.mean()) < 0.05
 
 
+@pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.2), ("bf16", 1.0)])
+def test_half_precision_of_shipped_weights_loses_less_than_a_digital_number(engine, picture, precision, limit):
+    model, hazy = load_model("lite"), picture(700, 600)
+    full, half = (engine.run(model, hazy, device="cuda", precision=p).image for p in ("fp32", precision))
+    assert np.abs(half - full).mean() * 255 < limit
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("batch", [1, 4, 16])
 @pytest.mark.parametrize("name", PRESETS)
@@ -133,7 +140,7 @@ def test_a_run_that_does_not_fit_the_cap_goes_on_with_less(engine, picture):
     model, hazy = InfDehaze(PRESETS["lite"]).eval(), picture(2100, 2100)
     least = engine.plan(model, hazy, device="cuda", batch=1).predicted_device_bytes
     plan = engine.plan(model, hazy, device="cuda", batch=64)
-    assert plan.predicted_device_bytes > 2 * least
+    assert plan.predicted_device_bytes > 1.5 * least
     # the plan asks for more than the cap gives, as it would where the prediction is too low
     notes = []
     outcome = engine.run(
