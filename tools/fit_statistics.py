@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infdehaze_cli.training.clear import ClearFolder
+from infdehaze_cli.training.data import draw_batch
 
 TILES, STEPS, RATE = 128, 5000, 2e-3
 HELD = 1000
@@ -50,7 +51,7 @@ def draw(data: ClearFolder, module: TileStatistics, tile: int, seconds: float, s
     parts: list[list[Tensor]] = []
     started = time.monotonic()
     while time.monotonic() - started < seconds:
-        batch = data.batch(tile, 8, rng, generator)
+        batch = draw_batch(data, tile, 8, rng, generator)
         assert batch.depth_B3HW is not None
         assert batch.airlight_B311 is not None
         maps = (batch.depth_B3HW, batch.hazy_B3HW, batch.clear_B3HW)
@@ -106,7 +107,7 @@ def fit(cells: Cells, hidden: nn.Sequential, last: nn.Linear) -> None:
 def latents_of(model: InfDehaze, data: ClearFolder, seed: int) -> Tensor:
     """Return the encoder's latents of each cell of some crops, (N, C)."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    tiles = (data.batch(model.preset.tile, 8, rng, generator).hazy_B3HW for _ in range(40))
+    tiles = (draw_batch(data, model.preset.tile, 8, rng, generator).hazy_B3HW for _ in range(40))
     return torch.cat([model.encoder(some)[-1].flatten(0, -2) for some in tiles])
 
 

@@ -31,6 +31,7 @@ def finetune(
     lr: t.Rate = 1e-5,
     seed: t.Seed = 0,
     device: c.DeviceName = "auto",
+    workers: t.Workers = None,
     quiet: c.Quiet = False,
     debug: c.Debug = False,
 ) -> None:
@@ -52,7 +53,8 @@ def finetune(
         loss=loss,
         precision=precision,
         seed=seed,
-        device=str(resolve_device(device)),
+        device=(place := str(resolve_device(device))),
+        workers=t.default_workers(place) if workers is None else workers,
         crops=WIDE_CROPS if crops is None else parse_crops(crops),
     )
     t.run_and_report(config, quiet)

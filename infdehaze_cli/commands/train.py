@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,8 @@ from infdehaze_cli.errors import UsageError
 from infdehaze_cli.training.config import CROPS, TrainConfig, TrainEvent, parse_crops
 from infdehaze_cli.training.loop import train as run_training
 from infdehaze_cli.training.world import leads
+
+MOST_WORKERS = 14
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -38,6 +41,9 @@ Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps at most.")]
 TimeLimit = Annotated[str | None, typer.Option(metavar="TIME", help="Time at most, e.g. 25m or 2h.")]
 Checkpoints = Annotated[str, typer.Option(metavar="TIME", help="Time between checkpoints.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes that cut crops in advance; with a GPU as many as fit, else none.")
+]
 Seed = Annotated[int, typer.Option(help="Of weights, crops and haze.")]
 
 
@@ -59,6 +65,12 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def default_workers(device: str) -> int:
+    """Return how many processes keep a GPU busy here; a CPU trains on the cores that they would take."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, cores - 1) if device.startswith("cuda") else 0
+
+
 def train(
     data: Data,
     folder: Folder,
@@ -77,6 +89,7 @@ def train(
     lr: Rate = 1e-3,
     seed: Seed = 0,
     device: c.DeviceName = "auto",
+    workers: Workers = None,
     quiet: c.Quiet = False,
     debug: c.Debug = False,
 ) -> None:
@@ -97,7 +110,8 @@ def train(
         loss=loss,
         precision=precision,
         seed=seed,
-        device=str(resolve_device(device)),
+        device=(place := str(resolve_device(device))),
+        workers=default_workers(place) if workers is None else workers,
         crops=CROPS if crops is None else parse_crops(crops),
     )
     run_and_report(config, quiet)

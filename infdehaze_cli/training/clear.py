@@ -30,6 +30,9 @@ LIFTED_SHARE = 0.15
 
 LIFT = 0.17
 
+FEATURES = (96.0, 1600.0)
+"""Range of the size in pixels of the haze's largest structures, the same for a whole batch."""
+
 NOISE = 0.01
 """Largest standard deviation of the sensor noise."""
 
@@ -87,17 +90,22 @@ class ClearFolder:
         """Nothing: clear pictures are tested with others (`infdehaze bench quality`)."""
         return ()
 
-    def batch(self, side: int, count: int, rng: np.random.Generator, generator: torch.Generator) -> Batch:
-        """Draw crops and put haze over them, on the device of ``generator``; see :class:`TrainingData`."""
-        clear = np.stack([self.draw(side, rng) for _ in range(count)])
-        clear_B3HW = torch.from_numpy(clear).to(generator.device)
-        feature = float(np.exp(rng.uniform(np.log(96), np.log(1600))))
-        haze = HazeField(draw_training_styles(count, generator), side, side, generator, feature)
-        window = haze.window(0, 0, side, side)
-        hazy = add_noise(window.over(clear_B3HW), generator, NOISE).clamp(0, 1)
+    def cut(self, side: int, count: int, rng: np.random.Generator) -> Tensor:
+        """Draw varied crops, values 0..1; see :class:`~infdehaze_cli.training.data.TrainingData`."""
+        return torch.from_numpy(np.stack([self.draw(side, rng) for _ in range(count)]))
+
+    def prepare(self, crops_BCHW: Tensor, generator: torch.Generator) -> Batch:
+        """Put haze over crops, on their device; see :class:`~infdehaze_cli.training.data.TrainingData`."""
+        count, _, height, width = crops_BCHW.shape
+        low, high = np.log(FEATURES)
+        drawn = torch.rand((), generator=generator, device=generator.device)
+        feature = float(np.exp(low + (high - low) * float(drawn)))
+        haze = HazeField(draw_training_styles(count, generator), height, width, generator, feature)
+        window = haze.window(0, 0, height, width)
+        hazy = add_noise(window.over(crops_BCHW), generator, NOISE).clamp(0, 1)
         # what a file holds is rounded to 8 bits, and often compressed
-        stored_B3HW = compress_some((hazy * 255).round().to(torch.uint8), JPEG_SHARE, rng)
-        return Batch(clear_B3HW, stored_B3HW.to(hazy) / 255, window.depth_B3HW, window.airlight_B311)
+        stored_B3HW = compress_some((hazy * 255).round(), JPEG_SHARE, generator)
+        return Batch(crops_BCHW, stored_B3HW / 255, window.depth_B3HW, window.airlight_B311)
 
     def draw(self, side: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw one varied crop (3, side, side), values 0..1; files that turn out to be broken are named and passed."""

@@ -73,12 +73,16 @@ class TrainConfig:
     """Seconds."""
     seed: int = 0
     device: str = "cpu"
+    workers: int = 0
+    """Processes that cut crops in advance; 0 cuts them between the steps."""
     down_weight: tuple[str, ...] = ("dubai",)
     """Sources that are drawn less often than their number of pictures asks for."""
     memory_limit: int = IN_MEMORY
     """Decoded bytes up to which pictures stay in memory; larger data sets are read window by window."""
 
     def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise UsageError("Fewer than no workers cannot cut crops. Give --workers a number from 0 up.")
         if self.steps < 1:
             raise UsageError("A run has at least one step. Give --steps a number from 1 up.")
         if not (self.lr >= 0 and math.isfinite(self.lr)):

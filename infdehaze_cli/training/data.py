@@ -189,11 +189,21 @@ class TrainingData(Protocol):
     def held_out(self) -> tuple[str, ...]:
         """Names of the samples that are kept for tests and never drawn."""
 
-    def batch(self, side: int, count: int, rng: np.random.Generator, generator: torch.Generator) -> Batch:
-        """Draw ``count`` crops of ``side`` pixels, onto the device of ``generator``.
+    def cut(self, side: int, count: int, rng: np.random.Generator) -> Tensor:
+        """Draw ``count`` crops of ``side`` pixels, (count, C, side, side) on the CPU.
 
         Raises
         ------
         InputError
             When nothing can be read any more.
         """
+
+    def prepare(self, crops_BCHW: Tensor, generator: torch.Generator) -> Batch:
+        """Make a batch of such crops, which are on the device of ``generator``."""
+
+
+def draw_batch(
+    data: TrainingData, side: int, count: int, rng: np.random.Generator, generator: torch.Generator
+) -> Batch:
+    """Draw a batch of ``count`` crops of ``side`` pixels at once, onto the device of ``generator``."""
+    return data.prepare(data.cut(side, count, rng).to(generator.device), generator)

@@ -53,11 +53,11 @@ TRAINING_STYLES: tuple[tuple[float, HazeStyle], ...] = (
         HazeStyle(base=(0.1, 1.0), extra=(0.0, 0.7), coverage=(0.9, 1.0), airlight=(0.45, 1.0), gamma=(0, 1.6)),
     ),
     (
-        0.16,
+        0.13,
         HazeStyle(base=(0.2, 1.4), extra=(0.0, 0.3), coverage=(1.0, 1.0), airlight=(0.42, 0.75), gamma=(0, 0.8)),
     ),
     (
-        0.24,
+        0.27,
         HazeStyle(base=(0.0, 0.4), extra=(0.4, 2.6), coverage=(0.2, 0.9), gain=(0.35, 0.7), gamma=(0, 0.8)),
     ),
     (
@@ -149,8 +149,8 @@ class HazeField:
         if row % STRIDE or col % STRIDE:
             raise ValueError(f"row and col must be multiples of {STRIDE}")
         # one coarse cell of halo on each side makes the bilinear enlargement independent of the window
-        row_n = _coarse_positions(row, height, self._device)
-        col_m = _coarse_positions(col, width, self._device)
+        row_n = _coarse_positions(row, height)
+        col_m = _coarse_positions(col, width)
         pattern = self._pattern(row_n, col_m)
         depth_B1nm = (self._base_B[:, None, None] + self._extra_B[:, None, None] * pattern)[:, None]
         full = F.interpolate(depth_B1nm, scale_factor=STRIDE, mode="bilinear", align_corners=False)
@@ -162,7 +162,8 @@ class HazeField:
         noise = self._noise.sample(row_n, col_m)
         height, width = self._shape
         slope_row, slope_col = self._slope_2B[:, :, None, None]
-        noise = noise + slope_row * (row_n / height - 0.5)[:, None] + slope_col * (col_m / width - 0.5)
+        row_n1, col_m = row_n.to(self._device)[:, None], col_m.to(self._device)
+        noise = noise + slope_row * (row_n1 / height - 0.5) + slope_col * (col_m / width - 0.5)
         # where a standard normal exceeds the threshold is the share asked for
         share = self._coverage_B.clamp(max=0.995)
         threshold = -torch.special.ndtri(share)[:, None, None]
@@ -171,10 +172,10 @@ class HazeField:
         return edge * edge * (3 - 2 * edge)
 
 
-def _coarse_positions(start: int, size: int, device: torch.device) -> Tensor:
+def _coarse_positions(start: int, size: int) -> Tensor:
     first = start // STRIDE - 1
     last = -(-(start + size) // STRIDE) + 1
-    return (torch.arange(first, last, device=device) * STRIDE + STRIDE / 2).float().clamp(min=0)
+    return (torch.arange(first, last) * STRIDE + STRIDE / 2).float().clamp(min=0)
 
 
 def _uniform(low: float, high: float, generator: torch.Generator) -> float:

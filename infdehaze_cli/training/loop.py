@@ -25,16 +25,20 @@ from torch import Tensor, nn
 from infdehaze_cli.errors import StorageError
 
 from .config import TrainConfig, TrainEvent
-from .data import Batch, Once, TrainingData
+from .data import Batch, Once, TrainingData, draw_batch
 from .datasets import open_data
 from .losses import training_loss
 from .network import make_network
 from .report import Curve, write_samples
 from .state import load_state, save_state
+from .supply import Supply
 from .world import World, join_world
 
 SAMPLES = 4
 """Crops that sample pictures show; the same ones whatever the seed, so that runs can be compared."""
+
+READ_EVERY = 10
+"""Steps of a GPU after which losses are read: what an event and a row of the curve stand for."""
 
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,11 +55,12 @@ class Trainer:
     averaged: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
-    rng: np.random.Generator
-    generator: torch.Generator
     step: int = 0
     elapsed: float = 0.0
     recent: dict[str, float] = field(default_factory=lambda: {"psnr_gain": 0.0})
+    unread: list[Tensor] = field(default_factory=list)
+    """What the steps since the last reading came to, still on the device."""
+    since: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def start(cls, config: TrainConfig, world: World | None = None) -> Trainer:
@@ -83,8 +88,7 @@ class Trainer:
         averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
         # gradients of fp16 would vanish without a scale; off, it changes nothing
         scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
-        rng, generator = world.streams(config.seed)
-        trainer = cls(config, world, model, model, averaged, optimizer, scaler, rng, generator)
+        trainer = cls(config, world, model, model, averaged, optimizer, scaler)
         if (config.out / "state.safetensors").exists():
             load_state(config.out / "state.safetensors", trainer)
         if world.mean([float(trainer.step)])[0] != trainer.step:
@@ -105,21 +109,18 @@ class Trainer:
         warm = min(1.0, (self.step + 1) / self.config.warmup)
         return self.config.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress)))
 
-    def draw(self, data: TrainingData) -> Batch:
-        """Draw what the next step learns from."""
-        share = np.array([share for *_, share in self.config.crops])
-        side, batch, _ = self.config.crops[self.rng.choice(len(share), p=share / share.sum())]
-        return data.batch(side, batch, self.rng, self.generator)
+    def supply(self, data: TrainingData) -> Supply:
+        """Return what gives the batches from the next step on."""
+        return Supply(data, self.config, self.world, self.step)
 
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = _DTYPES[self.config.precision]
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.world.device.type, dtype)
 
-    def train_step(self, data: TrainingData) -> None:
+    def train_step(self, supply: Supply) -> None:
         """Take one optimizer step and follow it with the averaged weights."""
         config = self.config
-        started = time.perf_counter()
-        batch = self.draw(data)
+        batch = supply.take()
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * self.learning_rate()
         with self._autocast():
@@ -135,20 +136,31 @@ class Trainer:
         with torch.no_grad():
             decay = min(config.ema, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(list(self.averaged.values()), list(self.model.state_dict().values()), 1 - decay)
-            gain = psnr_gain(restored.image_B3HW, batch)
-        here = [float(value.detach()) for value in (losses.total, losses.image, restored.balance)]
-        here += [gain or 0.0, float(gain is not None), time.perf_counter() - started]
-        # all processes see the same numbers, and so decide alike when to save and when to stop
-        total, image, balance, gains, counted, seconds = self.world.mean(here)
-        self._follow("loss", total)
-        self._follow("image_loss", image)
-        if counted:
-            self._follow("psnr_gain", gains / counted)
-        self._follow("balance", balance)
-        self.elapsed += seconds
+            gain, counted = psnr_gain(restored.image_B3HW, batch)
+            here = (losses.total, losses.image, restored.balance, gain, counted)
+            self.unread.append(torch.stack([value.float() for value in here]))
+        supply.look_ahead()
+        # reading waits for the device, so a GPU is read every tenth step only
+        if self.world.device.type != "cuda" or self.step % READ_EVERY == 0:
+            self.read()
 
-    def _follow(self, name: str, value: float) -> None:
-        self.recent[name] = self.recent.get(name, value) * 0.98 + value * 0.02
+    def read(self) -> None:
+        """Follow what the last steps came to, and the time they took."""
+        if not self.unread:
+            return
+        sums_5 = torch.stack(self.unread).double().sum(0) / len(self.unread)
+        now = time.perf_counter()
+        # all processes see the same numbers, and so decide alike when to save and when to stop
+        *means, seconds = self.world.mean([*sums_5.tolist(), now - self.since])
+        total, image, balance, gains, counted = means
+        kept = 0.98 ** len(self.unread)
+        found = {"loss": total, "image_loss": image, "balance": balance}
+        if counted:
+            found["psnr_gain"] = gains / counted
+        for name, value in found.items():
+            self.recent[name] = self.recent.get(name, value) * kept + value * (1 - kept)
+        self.elapsed += seconds
+        self.since, self.unread = now, []
 
     def average(self) -> InfDehaze:
         """Return a network on the CPU with the averaged weights, for inference."""
@@ -158,10 +170,10 @@ class Trainer:
 
     def save(self, extra: dict[str, Any] | None = None) -> None:
         """Write the state to resume from, and the averaged weights; every process must call it."""
+        self.read()
         if self.world.first:
             self.config.out.mkdir(parents=True, exist_ok=True)
-        save_state(self.config.out / "state.safetensors", self)
-        if self.world.first:
+            save_state(self.config.out / "state.safetensors", self)
             facts = {"steps": self.step, "seconds": round(self.elapsed), "processes": self.world.size}
             card = {"recipe": self.config.recipe(), **facts, **(extra or {})}
             partial = self.config.out / "weights.partial"
@@ -173,7 +185,7 @@ class Trainer:
     def draw_samples(self, data: TrainingData) -> Path:
         """Write what the averaged weights make of a few crops, always the same: hazy, restored, clear."""
         generator = torch.Generator(self.world.device).manual_seed(0)
-        batch = data.batch(self.config.crops[0][0], SAMPLES, np.random.default_rng(0), generator)
+        batch = draw_batch(data, self.config.crops[0][0], SAMPLES, np.random.default_rng(0), generator)
         with torch.inference_mode():
             restored = self.average().to(self.world.device)(batch.hazy_B3HW)
         path = self.config.out / "samples" / f"step-{self.step:06d}.png"
@@ -181,12 +193,13 @@ class Trainer:
         return path
 
 
-def psnr_gain(image_B3HW: Tensor, batch: Batch) -> float | None:
-    """Return the mean gain over the input in dB; None when every sample is clear, and has nothing to gain."""
+def psnr_gain(image_B3HW: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the mean gain over the input in dB and 1; zeros when every sample is clear, and has nothing to gain."""
     error = (image_B3HW.float().clamp(0, 1) - batch.clear_B3HW).square().mean((1, 2, 3)) + 1e-5
     before = (batch.hazy_B3HW - batch.clear_B3HW).square().mean((1, 2, 3)) + 1e-5
-    hazed = before > 1e-3
-    return float((10 * torch.log10(before / error))[hazed].mean()) if bool(hazed.any()) else None
+    hazed = (before > 1e-3).float()
+    gain = (10 * torch.log10(before / error) * hazed).sum() / hazed.sum().clamp(min=1)
+    return gain, hazed.amax()
 
 
 def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: Callable[[str], None]) -> Path:
@@ -216,6 +229,8 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
         When the folder of the run cannot be made or written, or the processes do not share it.
     """
     with join_world(config.device) as world:
+        # products in TF32, as is usual in training; it means nothing on a CPU
+        torch.set_float32_matmul_precision("high")
         note = Once(on_note if world.first else lambda line: None)
         # first what is quick to refuse
         trainer = Trainer.start(config, world)
@@ -250,7 +265,6 @@ def _run(
     curve = Curve(config.out / "curve.csv", trainer.step) if first else None
 
     def save() -> None:
-        started = time.perf_counter()
         try:
             trainer.save()
             if curve is not None:
@@ -261,12 +275,12 @@ def _run(
             raise StorageError(
                 f"The run cannot be written to {config.out} ({error}). Make room there and run the same command again."
             ) from error
-        # the time limit is for all of it
-        trainer.elapsed += trainer.world.mean([time.perf_counter() - started])[0]
 
-    saved = trainer.elapsed
+    supply, saved = trainer.supply(data), trainer.elapsed
+    # the time limit is for saving too, but not for opening the data
+    trainer.since = time.perf_counter()
     while trainer.progress < 1.0:
-        trainer.train_step(data)
+        trainer.train_step(supply)
         if curve is not None and trainer.step % 10 == 0:
             event = TrainEvent(
                 trainer.step,

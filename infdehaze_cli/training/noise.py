@@ -57,24 +57,30 @@ class FractalNoise:
         gain_B = torch.as_tensor(gain, device=device, dtype=torch.float32).expand(batch)
         amplitude_B = torch.ones(batch, device=device)
         total_B = torch.zeros(batch, device=device)
-        self._octaves: list[tuple[float, float, Tensor, Tensor, Tensor]] = []
+        self._octaves: list[tuple[float, float, Tensor, Tensor]] = []
+        offsets = []
         wavelength = coarsest
         while wavelength >= finest:
             step_row, step_col = wavelength * stretch[0], wavelength * stretch[1]
             shape = (batch, int(height / step_row) + 5, int(width / step_col) + 5)
             lattice_Bij = torch.randn(shape, device=device, generator=generator)
-            offset = torch.rand(2, device=device, generator=generator)
-            self._octaves.append((step_row, step_col, offset, lattice_Bij, amplitude_B))
+            offsets.append(torch.rand(2, device=device, generator=generator))
+            self._octaves.append((step_row, step_col, lattice_Bij, amplitude_B))
             total_B = total_B + amplitude_B**2
             amplitude_B = amplitude_B * gain_B
             wavelength /= 2
+        # to the host at once, because a GPU is waited for each time
+        self._offsets: list[list[float]] = torch.stack(offsets).tolist()
         # cubic B-splines along both axes leave white noise about 0.48 of its standard deviation
         self._scale_B11 = (1 / (0.48 * total_B.sqrt()))[:, None, None]
 
     def sample(self, row_n: Tensor, col_m: Tensor) -> Tensor:
-        """Return the noise (B, n, m) at pixel positions; the same values whatever else is sampled with them."""
+        """Return the noise (B, n, m) at pixel positions, which are float32 on the host.
+
+        They are the same values whatever else is sampled with them, on the device of the generator.
+        """
         total: Tensor | float = 0.0
-        for step_row, step_col, offset, lattice_Bij, amplitude_B in self._octaves:
+        for (step_row, step_col, lattice_Bij, amplitude_B), offset in zip(self._octaves, self._offsets, strict=True):
             left_ni, lattice = _touched(row_n / step_row + 1 + offset[0], lattice_Bij, 1)
             right_mj, lattice = _touched(col_m / step_col + 1 + offset[1], lattice, 2)
             total = total + amplitude_B[:, None, None] * (left_ni @ lattice @ right_mj.T)
@@ -86,4 +92,5 @@ def _touched(position_n: Tensor, lattice_Bij: Tensor, axis: int) -> tuple[Tensor
     """Cut the lattice to the points that these positions need, so that windows of huge areas stay cheap."""
     low = max(0, int(position_n.min()) - 1)
     high = min(lattice_Bij.shape[axis], int(position_n.max()) + 3)
-    return spline_weights(position_n - low, high - low), lattice_Bij.narrow(axis, low, high - low)
+    weights_ni = spline_weights((position_n - low).to(lattice_Bij.device), high - low)
+    return weights_ni, lattice_Bij.narrow(axis, low, high - low)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from infdehaze_cli.errors import InputError
 
@@ -61,10 +62,13 @@ class PairedFolder:
         """Number of clear pictures."""
         return len(self.scenes)
 
-    def batch(self, side: int, count: int, rng: np.random.Generator, generator: torch.Generator) -> Batch:
-        """Draw crops, on the device of ``generator``; see :class:`~infdehaze_cli.training.data.TrainingData`."""
-        both_B6HW = torch.from_numpy(np.stack([self.draw(side, rng) for _ in range(count)]))
-        hazy_B3HW, clear_B3HW = (both_B6HW.to(generator.device).float() / 255).chunk(2, 1)
+    def cut(self, side: int, count: int, rng: np.random.Generator) -> Tensor:
+        """Draw crops of both pictures, uint8, hazy first; see :class:`~infdehaze_cli.training.data.TrainingData`."""
+        return torch.from_numpy(np.stack([self.draw(side, rng) for _ in range(count)]))
+
+    def prepare(self, crops_BCHW: Tensor, generator: torch.Generator) -> Batch:
+        """Scale crops to 0..1 and take them apart; see :class:`~infdehaze_cli.training.data.TrainingData`."""
+        hazy_B3HW, clear_B3HW = (crops_BCHW.float() / 255).chunk(2, 1)
         return Batch(clear_B3HW.contiguous(), hazy_B3HW.contiguous())
 
     def draw(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from infdehaze_cli.errors import UsageError
@@ -54,24 +54,10 @@ class World:
         means: list[float] = (shared / self.size).tolist()
         return means
 
-    def gather(self, value: Tensor) -> list[Tensor]:
-        """Return the tensor of each process, by rank; they have one shape and dtype."""
-        if self.size == 1:
-            return [value]
-        here = value.to(self.device)
-        parts = [torch.empty_like(here) for _ in range(self.size)]
-        dist.all_gather(parts, here)
-        return [part.to(value.device) for part in parts]
-
-    def streams(self, seed: int, step: int = 0) -> tuple[np.random.Generator, torch.Generator]:
-        """Make the random streams of this process, for crops and for haze; those of rank 0 begin with the seed itself.
-
-        Streams that begin anew in the midst of a run, at ``step``, repeat nothing.
-        """
-        if self.rank == 0 and step == 0:
-            return np.random.default_rng(seed), torch.Generator(self.device).manual_seed(seed)
-        mixed = np.random.SeedSequence([seed, self.rank, step])
-        return np.random.default_rng(mixed), torch.Generator(self.device).manual_seed(int(mixed.generate_state(1)[0]))
+    def generator(self, seed: int, step: int) -> torch.Generator:
+        """Make the random stream of one step of this process, on its device."""
+        mixed = np.random.SeedSequence([seed, self.rank, step, 1])
+        return torch.Generator(self.device).manual_seed(int(mixed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from infdehaze_cli.training.config import TrainConfig
 from infdehaze_cli.training.datasets import open_data
+from infdehaze_cli.training.jpeg import compress
 from infdehaze_cli.training.loop import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -47,8 +48,9 @@ def config(pictures, tmp_path):
 
 
 def steps(trainer, data, count):
+    supply = trainer.supply(data)
     for _ in range(count):
-        trainer.train_step(data)
+        trainer.train_step(supply)
     return trainer
 
 
@@ -62,11 +64,33 @@ def test_a_run_goes_on_in_every_precision(config, precision, bottleneck_only):
     trainer = Trainer.start(config)
 
     assert trainer.step == 3
-    assert trainer.generator.device.type == "cuda"
     assert {value.device.type for state in trainer.optimizer.state.values() for value in state.values()} == {"cuda"}
-    steps(trainer, data, 3)
+    steps(trainer, data, 3).read()
     assert all(math.isfinite(value) for value in trainer.recent.values())
     assert all(bool(value.isfinite().all()) for value in trainer.averaged.values())
+
+
+def test_workers_and_the_step_ahead_change_nothing(config):
+    data = open_data(config.data, pytest.fail)
+    config = replace(config, crops=((64, 2, 0.5), (96, 1, 0.5)))
+    alone = Trainer.start(config).supply(data)
+    expected = [alone.take() for _ in range(6)]
+    supply = Trainer.start(replace(config, workers=2)).supply(data)
+    for batch in expected:
+        found = supply.take()
+        supply.look_ahead()
+        assert found.hazy_B3HW.device.type == "cuda"
+        assert torch.equal(found.hazy_B3HW, batch.hazy_B3HW)
+        assert torch.equal(found.depth_B3HW, batch.depth_B3HW)
+
+
+def test_haze_of_the_gpu_is_rounded_and_compressed_as_on_the_cpu():
+    noise = torch.rand(4, 3, 80, 96, generator=torch.Generator().manual_seed(0))
+    picture = (torch.nn.functional.avg_pool2d(noise, 3, 1, 1) * 255).round()
+    quality = torch.tensor([30.0, 60.0, 90.0, 95.0])
+    on_cpu, on_gpu = compress(picture, quality), compress(picture.cuda(), quality.cuda()).cpu()
+    # a coefficient at the edge between two steps may fall to either side
+    assert (on_cpu != on_gpu).float().mean() < 0.01
 
 
 def test_a_run_goes_on_from_the_cpu_on_the_gpu(config):

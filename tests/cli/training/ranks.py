@@ -28,13 +28,14 @@ def main(data, run, found, preset, changes, stops):
         pictures = open_data(config.data, print)
         for stop in json.loads(stops):
             trainer = Trainer.start(config, world)
+            supply = trainer.supply(pictures)
             while trainer.step < stop:
-                trainer.train_step(pictures)
+                trainer.train_step(supply)
             trainer.save()
         named = {f"model/{name}": value for name, value in trainer.model.state_dict().items()}
         named |= {f"averaged/{name}": value for name, value in trainer.averaged.items()}
-        named["random"] = trainer.generator.get_state()
-        facts = {"numpy": trainer.rng.bit_generator.state, "recent": trainer.recent, "elapsed": trainer.elapsed}
+        named["hazy"] = trainer.supply(pictures).take().hazy_B3HW
+        facts = {"recent": trainer.recent, "elapsed": trainer.elapsed}
         save_file(named, Path(found) / f"{world.rank}.safetensors", {"facts": json.dumps(facts)})
 
 

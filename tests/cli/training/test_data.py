@@ -7,7 +7,7 @@ import torch
 from infdehaze_cli.errors import InputError
 from infdehaze_cli.training import clear
 from infdehaze_cli.training.clear import ClearFolder, vary_colours
-from infdehaze_cli.training.data import PictureFile, read_picture
+from infdehaze_cli.training.data import PictureFile, draw_batch, read_picture
 
 
 def refuse(message):
@@ -188,7 +188,7 @@ def test_a_file_that_turns_out_to_be_broken_is_named_once_and_passed(tmp_path, w
 
 def test_haze_is_put_over_the_crops_and_known(pictures):
     data = ClearFolder.open(pictures, refuse)
-    batch = data.batch(64, 6, np.random.default_rng(0), torch.Generator().manual_seed(0))
+    batch = draw_batch(data, 64, 6, np.random.default_rng(0), torch.Generator().manual_seed(0))
     assert batch.clear_B3HW.shape == batch.hazy_B3HW.shape == batch.depth_B3HW.shape == (6, 3, 64, 64)
     assert batch.airlight_B311.shape == (6, 3, 1, 1)
     t = torch.exp(-batch.depth_B3HW)

@@ -8,6 +8,7 @@ import torch
 
 from infdehaze_cli.errors import InputError, UsageError
 from infdehaze_cli.training.clear import ClearFolder
+from infdehaze_cli.training.data import draw_batch
 from infdehaze_cli.training.datasets import open_data
 from infdehaze_cli.training.layouts import LAYOUTS, detect, find_pairs, split
 from infdehaze_cli.training.pairs import PairedFolder
@@ -114,7 +115,8 @@ def test_both_pictures_are_turned_and_cut_alike_and_keep_their_colours(tmp_path,
 
 
 def test_nothing_is_known_of_real_haze(make_copy):
-    batch = open_data(make_copy("o-haze"), refuse).batch(32, 3, np.random.default_rng(0), torch.Generator())
+    data = open_data(make_copy("o-haze"), refuse)
+    batch = draw_batch(data, 32, 3, np.random.default_rng(0), torch.Generator())
     assert (batch.depth_B3HW, batch.airlight_B311) == (None, None)
     assert batch.clear_B3HW.shape == batch.hazy_B3HW.shape == (3, 3, 32, 32)
     torch.testing.assert_close(batch.hazy_B3HW - batch.clear_B3HW, torch.full((3, 3, 32, 32), 100 / 255))

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -48,14 +49,14 @@ def everything(trainer):
     named |= {f"averaged/{k}": v for k, v in trainer.averaged.items()}
     for name, parameter in trainer.model.named_parameters():
         named |= {f"{key}/{name}": value for key, value in trainer.optimizer.state.get(parameter, {}).items()}
-    named["random"] = trainer.generator.get_state()
     return {key: value.clone() for key, value in named.items()}
 
 
 def run(config, steps):
-    trainer, data = Trainer.start(config), open_data(config.data, refuse)
+    trainer = Trainer.start(config)
+    supply = trainer.supply(open_data(config.data, refuse, limit=config.memory_limit))
     for _ in range(steps):
-        trainer.train_step(data)
+        trainer.train_step(supply)
     return trainer
 
 
@@ -91,7 +92,6 @@ def test_every_way_to_train_resumes_bit_for_bit(config, tmp_path, modes, mode):
     expected, found = everything(straight), everything(resumed)
     assert expected.keys() == found.keys()
     assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
-    assert resumed.rng.bit_generator.state == straight.rng.bit_generator.state
     assert (resumed.step, resumed.recent) == (straight.step, straight.recent)
     assert resumed.scaler.state_dict() == straight.scaler.state_dict()
     assert all(math.isfinite(value) for value in resumed.recent.values())
@@ -109,9 +109,29 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(config, tmp_path,
     expected, found = everything(straight), everything(resumed)
     assert expected.keys() == found.keys()
     assert [key for key in expected if not torch.equal(expected[key], found[key])] == []
-    assert resumed.rng.bit_generator.state == straight.rng.bit_generator.state
     assert (resumed.step, resumed.recent) == (straight.step, straight.recent)
     assert resumed.learning_rate() == straight.learning_rate()
+
+
+@pytest.mark.parametrize("mode", ["clear", "pairs"])
+def test_any_number_of_workers_cuts_the_same_crops(config, tmp_path, modes, mode):
+    config = replace(config, **modes[mode])
+    none, one, two = (
+        everything(run(replace(config, out=tmp_path / str(workers), workers=workers), 3)) for workers in (0, 1, 2)
+    )
+    assert all(torch.equal(value, one[key]) and torch.equal(value, two[key]) for key, value in none.items())
+
+
+def test_what_a_worker_cannot_read_is_told_as_it_is(config, pairs, tmp_path):
+    folder = shutil.copytree(pairs, tmp_path / "pairs")
+    config = replace(config, data=folder, workers=1)
+    data = open_data(folder, lambda line: None, limit=0)
+    for path in folder.rglob("*.*"):
+        path.write_bytes(b"")
+    supply = Trainer.start(config).supply(data)
+    with pytest.raises(InputError, match="crops in a row could not be read") as caught:
+        supply.take()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
@@ -133,7 +153,7 @@ def test_an_interrupted_command_goes_on_from_its_last_checkpoint(config, tmp_pat
 def test_a_few_steps_lower_the_loss(config):
     config = replace(config, steps=40, warmup=5, lr=4e-3, crops=((64, 4, 1.0),))
     data = open_data(config.data, refuse)
-    batch = Trainer.start(replace(config, seed=99, crops=((64, 24, 1.0),))).draw(data)
+    batch = Trainer.start(replace(config, seed=99, crops=((64, 24, 1.0),))).supply(data).take()
     clear, hazy = batch.clear_B3HW, batch.hazy_B3HW
 
     def loss(model):
@@ -144,8 +164,9 @@ def test_a_few_steps_lower_the_loss(config):
     before = loss(trainer.model)
     assert before == pytest.approx(float((hazy - clear).abs().mean()), abs=1e-6)
     trainer.model.train()
+    supply = trainer.supply(data)
     for _ in range(40):
-        trainer.train_step(data)
+        trainer.train_step(supply)
     assert loss(trainer.model) < 0.9 * before
     trainer.model.load_state_dict(trainer.averaged)
     assert loss(trainer.model) < 0.95 * before
@@ -190,7 +211,7 @@ def test_a_finished_run_has_nothing_left_to_do(config):
     train(config, ignore, refuse)
     state = (config.out / "state.safetensors").read_bytes()
 
-    def step(trainer, data):
+    def step(trainer, supply):
         pytest.fail("a step too many")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -241,7 +262,7 @@ def test_vectors_are_left_out_of_weight_decay(config):
 
 
 def test_hazy_pictures_hold_what_eight_bits_can(config):
-    hazy = Trainer.start(config).draw(open_data(config.data, refuse)).hazy_B3HW
+    hazy = Trainer.start(config).supply(open_data(config.data, refuse)).take().hazy_B3HW
     torch.testing.assert_close((hazy * 255).round() / 255, hazy, atol=1e-7, rtol=0)
     assert 0 <= hazy.min() <= hazy.max() <= 1
 
@@ -332,7 +353,7 @@ def test_a_state_from_before_presets_and_runs_had_more_fields_is_gone_on_with(co
     path = config.out / "state.safetensors"
     with safe_open(path, framework="pt") as file:
         facts, tensors = json.loads(file.metadata()["facts"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    for key in ("bottleneck_only", "scaler", "numpy_ranks"):
+    for key in ("bottleneck_only", "scaler"):
         del facts[key]
     for key in ("moe", "attention"):
         del facts["preset"][key]
@@ -390,6 +411,7 @@ def test_nonsense_is_refused(config):
         {"loss": "l2"},
         {"lr": float("nan")},
         {"lr": -1.0},
+        {"workers": -1},
         {"crops": ((32, 1, 1.0),)},
         {"crops": ((64, 0, 1.0),)},
         {"crops": ((64, 1, 0.0),)},
