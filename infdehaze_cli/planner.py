@@ -133,7 +133,7 @@ def _fit_device(
     config: RunConfig, preset: Preset, parameters: int, grid: TileGrid, precision: Precision, device: str
 ) -> _OnDevice:
     """Choose batch and chunk: the paper's batch to begin with, halved until it fits."""
-    batch = min(config.batch or preset.batch_for(max(grid.height, grid.width)), grid.count)
+    batch = min(config.batch or preset.batch_for(max(grid.height, grid.width), device != "cpu"), grid.count)
     tokens = grid.count * preset.latent_side**2
     least_chunk = 2 * preset.block_tokens
     chunk = min(CHUNK_TOKENS, max(tokens, least_chunk))

@@ -51,6 +51,11 @@ def test_lite_takes_sixteen_tiles_or_all_there_are(side, batch):
     assert plan(side, "lite").batch == batch
 
 
+@pytest.mark.parametrize(("side", "preset", "batch"), [(500, "lite", 4), (30_000, "lite", 64), (30_000, "base", 16)])
+def test_a_gpu_takes_64_tiles_of_lite(side, preset, batch):
+    assert plan(side, preset, device="cuda").batch == batch
+
+
 @pytest.mark.parametrize(("height", "width", "batch"), [(500, 5000, 16), (5000, 500, 16), (10, 2000, 4)])
 def test_the_longer_side_counts_for_the_batch(height, width, batch):
     assert plan(height=height, width=width).batch == batch
