@@ -123,5 +123,5 @@ def test_half_precision_loses_less_than_a_digital_number_on_average(dtype, limit
     with torch.autocast("cpu", dtype):
         half = model(hazy).image_B3HW
 
-    assert (full - hazy).abs().mean() > 0.05
+    assert (full - hazy).abs().mean() > 0.03
     assert 0 < (half.float() - full).abs().mean() * 255 < limit
