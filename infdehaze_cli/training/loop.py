@@ -229,8 +229,9 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
         When the folder of the run cannot be made or written, or the processes do not share it.
     """
     with join_world(config.device) as world:
-        # products in TF32, as is usual in training; it means nothing on a CPU
-        torch.set_float32_matmul_precision("high")
+        if world.device.type == "cuda":
+            # products in TF32, as is usual in training
+            torch.set_float32_matmul_precision("high")
         note = Once(on_note if world.first else lambda line: None)
         # first what is quick to refuse
         trainer = Trainer.start(config, world)
