@@ -1,8 +1,10 @@
 """`infdehaze train`: a few steps on a few pictures."""
 
 import pytest
+import torch
 from infdehaze.presets import PRESETS
 from infdehaze.weights import read_info
+from safetensors.torch import load_file
 
 from infdehaze_cli.commands import train
 from infdehaze_cli.errors import UsageError
@@ -45,6 +47,22 @@ def test_a_run_goes_on_and_the_same_seed_gives_the_same_weights(cli, data, tmp_p
 
     card = read_info(tmp_path / "resumed" / "weights.safetensors").card
     assert card["steps"] == 4
+
+
+def test_workers_change_nothing(cli, data, tmp_path):
+    weights = []
+    for workers in ("0", "2"):
+        trained = cli("train", data, "-o", tmp_path / workers, "--steps", "3", "--workers", workers, "--device", "cpu")
+        assert trained.code == 0
+        weights.append(load_file(tmp_path / workers / "weights.safetensors"))
+
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_a_gpu_has_workers_and_a_cpu_has_none(monkeypatch):
+    for cores, workers in ((1, 0), (4, 3), (64, 14)):
+        monkeypatch.setattr(train.os, "sched_getaffinity", lambda process, n=cores: set(range(n)), raising=False)
+        assert (train.default_workers("cuda:0"), train.default_workers("cpu")) == (workers, 0)
 
 
 def test_progress_goes_to_stderr_and_quiet_has_none(cli, data, tmp_path):
