@@ -1,10 +1,16 @@
-"""A network that trains in milliseconds, and a folder of small pictures."""
+"""A network that trains in milliseconds, folders of small pictures, and runs on them."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
 from infdehaze.presets import PRESETS, Preset
 from rasterio.transform import Affine
+
+from infdehaze_cli.training.config import TrainConfig
+from infdehaze_cli.training.datasets import open_data
+from infdehaze_cli.training.loop import Trainer
 
 
 def write_picture(path, picture):
@@ -68,3 +74,65 @@ def pairs(tmp_path_factory):
         for folder, picture in (("clear", clear), ("hazy", 0.6 * clear + 0.4 * 210)):
             write_picture(root / folder / f"{index}.tif", picture.astype(np.uint8))
     return root
+
+
+@pytest.fixture
+def config(tiny, pictures, tmp_path):
+    return TrainConfig(
+        data=pictures,
+        out=tmp_path / "run",
+        preset="tiny",
+        steps=6,
+        lr=2e-3,
+        warmup=2,
+        crops=((64, 2, 0.5), (96, 1, 0.5)),
+        checkpoint_every=1e9,
+    )
+
+
+@pytest.fixture
+def everything():
+    """Return all tensors that a run carries."""
+
+    def collect(trainer):
+        named = {f"model/{k}": v for k, v in trainer.model.state_dict().items()}
+        named |= {f"averaged/{k}": v for k, v in trainer.averaged.items()}
+        for name, parameter in trainer.model.named_parameters():
+            named |= {f"{key}/{name}": value for key, value in trainer.optimizer.state.get(parameter, {}).items()}
+        return {key: value.clone() for key, value in named.items()}
+
+    return collect
+
+
+@pytest.fixture
+def run():
+    """Start or resume a run, and take steps."""
+
+    def take(config, steps):
+        trainer = Trainer.start(config)
+        supply = trainer.supply(open_data(config.data, pytest.fail, limit=config.memory_limit))
+        for _ in range(steps):
+            trainer.train_step(supply)
+        return trainer
+
+    return take
+
+
+@pytest.fixture
+def modes(config, pairs, tmp_path, run):
+    """Ways to train, as changes of the configuration."""
+    first = replace(config, out=tmp_path / "first")
+    run(first, 1).save()
+    weights = str(tmp_path / "first" / "weights.safetensors")
+    stage_2 = {"preset": None, "start": weights, "bottleneck_only": True, "crops": ((128, 1, 1.0),)}
+    return {
+        "clear": {},
+        "pairs": {"data": pairs},
+        "files": {"data": pairs, "memory_limit": 0},
+        "finetune": stage_2,
+        "finetune on pairs": {**stage_2, "data": pairs},
+        "bf16": {"precision": "bf16"},
+        "fp16": {"precision": "fp16"},
+        "frequency": {"loss": "l1+frequency"},
+        "ssim": {"loss": "l1+ssim", "data": pairs},
+    }
