@@ -12,16 +12,18 @@ def cpu(precision="fp32"):
     return Device(torch.device("cpu"), precision, None)
 
 
-@pytest.mark.parametrize(("available", "expected"), [(False, "cpu"), (True, "cuda")])
+@pytest.mark.parametrize(("available", "expected"), [(False, "cpu"), (True, "cuda:3")])
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, available, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    assert resolve_device("auto").type == expected
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert str(resolve_device("auto")) == expected
 
 
 @pytest.mark.parametrize(("name", "count"), [("cuda", 1), ("cuda:0", 1), ("cuda:1", 2), ("cpu", 0)])
-def test_a_device_that_is_there_is_taken(monkeypatch, name, count):
+def test_a_device_that_is_there_is_taken_and_a_gpu_has_its_number(monkeypatch, name, count):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert str(resolve_device(name)) == name
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert str(resolve_device(name)) == ("cuda:0" if name == "cuda" else name)
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:1", "cuda:-1", "mps", "meta", "gpu", "", "cuda:x"])
