@@ -74,8 +74,17 @@ def make_plan(
     grid = TileGrid(height, width, preset.tile, overlap)
     precision: Precision
     precision = ("fp32" if device == "cpu" else "fp16") if config.precision == "auto" else config.precision
-    on_device = _fit_device(config, preset, parameters, grid, precision, device)
-    on_host = _fit_host(config, preset, grid, on_device, source or SourceFacts(), rates)
+    batch = config.batch or preset.batch_for(max(grid.height, grid.width), device != "cpu")
+    while True:
+        on_device = _fit_device(config, preset, parameters, grid, precision, device, batch)
+        try:
+            on_host = _fit_host(config, preset, grid, on_device, source or SourceFacts(), rates)
+            break
+        except BudgetError:
+            # the host holds a few batches too
+            if config.batch is not None or on_device.batch == 1:
+                raise
+            batch = on_device.batch // 2
     return Plan(
         height=height,
         width=width,
@@ -130,10 +139,10 @@ class _OnDevice:
 
 
 def _fit_device(
-    config: RunConfig, preset: Preset, parameters: int, grid: TileGrid, precision: Precision, device: str
+    config: RunConfig, preset: Preset, parameters: int, grid: TileGrid, precision: Precision, device: str, batch: int
 ) -> _OnDevice:
-    """Choose batch and chunk: the paper's batch to begin with, halved until it fits."""
-    batch = min(config.batch or preset.batch_for(max(grid.height, grid.width), device != "cpu"), grid.count)
+    """Choose batch and chunk: the given batch to begin with, halved until it fits."""
+    batch = min(batch, grid.count)
     tokens = grid.count * preset.latent_side**2
     least_chunk = 2 * preset.block_tokens
     chunk = min(CHUNK_TOKENS, max(tokens, least_chunk))

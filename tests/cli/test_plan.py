@@ -56,6 +56,20 @@ def test_a_gpu_takes_64_tiles_of_lite(side, preset, batch):
     assert plan(side, preset, device="cuda").batch == batch
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_less_memory_of_the_host_makes_the_batch_smaller(device):
+    made = [plan(30_000, "lite", device=device, ram=ram * MiB) for ram in (240, 512, 1024)]
+    batches = [each.batch for each in made]
+    assert batches == sorted(batches)
+    assert batches[0] < 16 <= batches[1]
+    assert all(each.predicted_host_bytes <= ram * MiB for each, ram in zip(made, (240, 512, 1024), strict=True))
+
+
+def test_a_batch_that_was_given_is_not_made_smaller_for_the_host():
+    with pytest.raises(BudgetError, match="host budget"):
+        plan(30_000, "lite", ram=240 * MiB, batch=16)
+
+
 @pytest.mark.parametrize(("height", "width", "batch"), [(500, 5000, 16), (5000, 500, 16), (10, 2000, 4)])
 def test_the_longer_side_counts_for_the_batch(height, width, batch):
     assert plan(height=height, width=width).batch == batch
