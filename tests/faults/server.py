@@ -40,6 +40,9 @@ def _become_a_run(request: dict) -> None:
         code = end.code if isinstance(end.code, int) else 1
         sys.stdout.flush()
         sys.stderr.flush()
+    except KeyboardInterrupt:
+        # before the program listens, or when it has ended: Python itself ends so
+        code = 130
     finally:
         os._exit(code)
 
