@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,11 @@ from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.sampling import sample_values
 from infdehaze_cli.raster.scaling import Limits, dark_value, full_limits, limits_from_sample, scale
 from infdehaze_cli.raster.validity import Validity, representable
+
+_UNREAD: tuple[type[BaseException], ...] = (*GDAL_ERRORS, InfdehazeError)
+
+_ALWAYS = 2
+"""Further tries of a read that are made without asking the disk: a damaged file costs a quarter of a second more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Scene:
     ) -> None:
         self.path, self.shown = path, redacted(path)
         self._dataset = dataset
+        self._bands, self._driver = bands, dataset.driver
         self._scale_range = None if scale_range is None else Limits(*map(float, scale_range))
         self.files = tuple(str(file) for file in dataset.files)
         self.dtype = check_dtype(self.shown, dataset.dtypes)
@@ -134,7 +141,7 @@ class Scene:
             If ``bands`` or ``scale_range`` make no sense.
         """
         try:
-            dataset = open_quietly(gdal_name(src))
+            dataset = retry.persist(lambda: open_quietly(gdal_name(src)), lambda error: _failing(str(src)) is not None)
         except GDAL_ERRORS as error:
             if _failing(str(src)) is not None:
                 raise _disk(redacted(src), error) from error
@@ -222,15 +229,41 @@ class Scene:
     def _read_native(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
         """Return all bands of a window, and the masks that its validity needs."""
         limits, bands = to_rasterio(window), list(self.validity.mask_bands)
+        tries = 0
+        while True:
+            try:
+                with rasterio.Env():
+                    if tries:
+                        self._open_again()
+                    native = self._dataset.read(window=limits)
+                    masks = self._dataset.read_masks(bands, window=limits) if bands else None
+                return native, masks
+            except _UNREAD as error:
+                if not self._worth_another_try(tries):
+                    where = f"rows {window.row} to {window.row_end - 1}, columns {window.col} to {window.col_end - 1}"
+                    raise self._unreadable(where, error, "") from error
+            time.sleep(retry.WAITS[tries])
+            tries += 1
+
+    def _worth_another_try(self, tries: int) -> bool:
+        """Whether a read that failed after so many further tries may go well: at first always, then if the disk fails.
+
+        Networks are asked again by GDAL itself, and the parts of a mosaic are out of reach.
+        """
+        if not is_local(self.path) or self._driver == "VRT" or tries == len(retry.WAITS):
+            return False
+        return tries < _ALWAYS or _failing(self.path) is not None
+
+    def _open_again(self) -> None:
+        """Take another handle: after a read that has failed GDAL was seen to give wrong blocks from the same one."""
+        fresh = Scene.open(self.path, bands=self._bands)
         try:
-            # not tried again: after a read that has failed GDAL was seen to give wrong blocks
-            with rasterio.Env():
-                native = self._dataset.read(window=limits)
-                masks = self._dataset.read_masks(bands, window=limits) if bands else None
-        except GDAL_ERRORS as error:
-            where = f"rows {window.row} to {window.row_end - 1}, columns {window.col} to {window.col_end - 1}"
-            raise self._unreadable(where, error, "") from error
-        return native, masks
+            self.check_same(fresh)
+        except StorageError:
+            fresh.close()
+            raise
+        self._dataset.close()
+        self._dataset = fresh._dataset
 
     def _unreadable(self, what: str, error: BaseException, advice: str) -> InfdehazeError:
         """Return the error for a part that cannot be read: of a network, if there is one, rather than of the file."""

@@ -46,7 +46,9 @@ def clean(program, src, dst, config, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("place", "kind", "every"), [("residuals", "read", 7), ("residuals", "write", 7)])
+@pytest.mark.parametrize(
+    ("place", "kind", "every"), [("residuals", "read", 7), ("residuals", "write", 7), ("in", "read", 60)]
+)
 def test_an_error_now_and_then_is_tried_again(clean, dst, whole, tmp_path, scratch, place, kind, every):
     with claim(scratch, dst, print) as work:
         folder = work.path / "residuals" if place == "residuals" else tmp_path / place
