@@ -13,6 +13,7 @@ from infdehaze_cli import console as c
 from infdehaze_cli.errors import UsageError
 from infdehaze_cli.training.config import CROPS, TrainConfig, TrainEvent, parse_crops
 from infdehaze_cli.training.loop import train as run_training
+from infdehaze_cli.training.supply import can_fork
 from infdehaze_cli.training.world import leads
 
 MOST_WORKERS = 14
@@ -68,7 +69,7 @@ def parse_duration(text: str) -> float:
 def default_workers(device: str) -> int:
     """Return how many processes keep a GPU busy here; a CPU trains on the cores that they would take."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, cores - 1) if device.startswith("cuda") else 0
+    return min(MOST_WORKERS, cores - 1) if device.startswith("cuda") and can_fork() else 0
 
 
 def train(

@@ -7,7 +7,7 @@ many workers, sees the same batches, and no random state is saved.
 from __future__ import annotations
 
 import itertools
-import sys
+import multiprocessing
 import warnings
 from dataclasses import dataclass
 from typing import cast
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from infdehaze_cli.errors import InputError
+from infdehaze_cli.errors import InputError, UsageError
 
 from .config import TrainConfig
 from .data import Batch, TrainingData
@@ -47,6 +47,11 @@ class StepCrops(Dataset[Tensor | InputError]):
             return error
 
 
+def can_fork() -> bool:
+    """Whether processes can share what is in memory here."""
+    return "fork" in multiprocessing.get_all_start_methods()
+
+
 class Supply:
     """Gives the batches of a run in their order, the first one being that of ``step``.
 
@@ -56,11 +61,15 @@ class Supply:
     ------
     InputError
         When nothing can be read any more.
+    UsageError
+        When there are to be workers on a system that cannot fork.
     """
 
     def __init__(self, data: TrainingData, config: TrainConfig, world: World, step: int) -> None:
         self._data, self._seed, self._world, self._step = data, config.seed, world, step
         gpu = world.device.type == "cuda"
+        if config.workers and not can_fork():
+            raise UsageError("Workers share the pictures by fork, which this system has not. Give --workers 0.")
         with warnings.catch_warnings():
             # more workers than cores are the user's choice; and they never touch what threads may hold at a fork
             warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -72,7 +81,7 @@ class Supply:
                 num_workers=config.workers,
                 prefetch_factor=AHEAD if config.workers else None,
                 # the pictures are shared with the workers, not sent to each of them
-                multiprocessing_context="fork" if config.workers and sys.platform == "linux" else None,
+                multiprocessing_context="fork" if config.workers else None,
                 pin_memory=gpu,
             )
             self._crops = iter(loader)

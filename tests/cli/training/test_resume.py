@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import shutil
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from infdehaze.weights import load_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from infdehaze_cli.errors import CheckpointError, InputError, StorageError
+from infdehaze_cli.errors import CheckpointError, InputError, StorageError, UsageError
 from infdehaze_cli.training.datasets import open_data
 from infdehaze_cli.training.loop import Trainer, train
 
@@ -65,6 +66,13 @@ def test_any_number_of_workers_cuts_the_same_crops(config, tmp_path, modes, mode
         everything(run(replace(config, out=tmp_path / str(workers), workers=workers), 3)) for workers in (0, 1, 2)
     )
     assert all(torch.equal(value, one[key]) and torch.equal(value, two[key]) for key, value in none.items())
+
+
+def test_workers_are_refused_where_there_is_no_fork(config, run, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(UsageError, match="--workers 0"):
+        run(replace(config, workers=1), 1)
+    assert run(config, 1).step == 1
 
 
 def test_what_a_worker_cannot_read_is_told_as_it_is(config, pairs, tmp_path):
