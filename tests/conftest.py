@@ -20,12 +20,26 @@ from infdehaze_cli.geometry import Window
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.planner import make_plan
 
-SLOW_ROOMS = ("attribution", "commands", "faults", "raster", "sample", "scores", "training")
+SLOW_ROOMS = (
+    "attribution",
+    "bench",
+    "commands",
+    "faults",
+    "raster",
+    "remote",
+    "report",
+    "sample",
+    "scores",
+    "training",
+)
 SLOW_FILES = (
     "test_api.py",
+    "test_elastic.py",
     "test_examples.py",
+    "test_execute_failures.py",
     "test_maps.py",
     "test_memory.py",
+    "test_pipes.py",
     "test_same_pixels.py",
     "test_synth.py",
 )
