@@ -37,6 +37,12 @@ def pipe(src, dst):
     os.mkfifo(dst)
 
 
+def facts(path):
+    """Return what reading leaves as it is: the time of the last access is not among it."""
+    found = os.lstat(path)
+    return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 REFUSED = {
     folder: "folder",
     same_file: "source itself",
@@ -53,13 +59,13 @@ REFUSED = {
 def test_what_cannot_be_replaced_is_refused_and_stays(src, dst, config, scratch, make, kind):
     dst = dst.with_suffix(".vrt") if kind == "vrt" else dst
     make(src, dst)
-    before = src.read_bytes(), os.lstat(dst), sorted(dst.parent.iterdir())
+    before = src.read_bytes(), facts(dst), sorted(dst.parent.iterdir())
 
     other = {"dst": dst.with_name("other.tif"), "haze_map": dst} if kind == "haze map" else {"dst": dst}
     with pytest.raises(UsageError, match=REFUSED[make]):
         dehaze(src, **other, config=config(), overwrite=True, vrt=kind == "vrt")
 
-    assert (src.read_bytes(), os.lstat(dst), sorted(dst.parent.iterdir())) == before
+    assert (src.read_bytes(), facts(dst), sorted(dst.parent.iterdir())) == before
     assert list(scratch.iterdir()) == []
 
 
