@@ -81,7 +81,8 @@ def _run(arguments: list[str] | None) -> int:
         if result == INTERRUPTED:
             complain("interrupted")
         return result if isinstance(result, int) else 0
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
+        # typer turns what comes while a command runs into an abort, and not what comes just before or after
         complain("interrupted")
         return INTERRUPTED
     except typer.TyperException as error:

@@ -25,26 +25,31 @@ def serve() -> None:
 
 
 def _become_a_run(request: dict) -> None:
+    try:
+        _prepare(request)
+    except KeyboardInterrupt:
+        # the program has not begun: Python itself ends so
+        os._exit(130)
     code = 70
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        for number, place in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
-            os.dup2(os.open(place, os.O_RDONLY if number == 0 else flags, 0o600), number)
-        if request["file_size"] is not None:
-            import resource
-
-            resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"], request["file_size"]))
-        os.environ.update(request["environment"])
         main(request["arguments"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
         sys.stdout.flush()
         sys.stderr.flush()
-    except KeyboardInterrupt:
-        # before the program listens, or when it has ended: Python itself ends so
-        code = 130
     finally:
         os._exit(code)
+
+
+def _prepare(request: dict) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for number, place in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
+        os.dup2(os.open(place, os.O_RDONLY if number == 0 else flags, 0o600), number)
+    if request["file_size"] is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"], request["file_size"]))
+    os.environ.update(request["environment"])
 
 
 if __name__ == "__main__":
