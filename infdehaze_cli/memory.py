@@ -26,6 +26,7 @@ def predict_device_bytes(
     grid_cols: int,
     precision: str,
     stored: int = 2,
+    on_gpu: bool = False,
 ) -> dict[str, int]:
     """Return the predicted peak of live device bytes of each phase, weights included.
 
@@ -45,12 +46,14 @@ def predict_device_bytes(
         Of the computation.
     stored : int
         Bytes of a residual's value in its store.
+    on_gpu : bool
+        Whether the device is one: autocast keeps more in fp32 there.
     """
     weights = parameter_bytes(parameters)
     return {
-        "encode": weights + encode_bytes(preset, batch, precision),
+        "encode": weights + encode_bytes(preset, batch, precision, on_gpu),
         "bottleneck": weights + bottleneck_bytes(preset, chunk_tokens, grid_cols, precision),
-        "decode": weights + decode_bytes(preset, batch, precision, stored),
+        "decode": weights + decode_bytes(preset, batch, precision, stored, on_gpu),
         "compose": weights + compose_bytes(preset),
     }
 
@@ -91,7 +94,7 @@ def tables_bytes(preset: Preset) -> int:
     return total + bias
 
 
-def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
+def encode_bytes(preset: Preset, batch: int, precision: str, on_gpu: bool = False) -> int:
     """Peak of encoding ``batch`` tiles, without the weights."""
     pixels = preset.tile**2
     size = PRECISION_BYTES[precision]
@@ -103,7 +106,7 @@ def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
     peak, kept = pixels * (1 + 4 * max(fill, embed)), pixels * (1 + 4 * 3)
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
-        extra = _fp32_bytes(h * w * c, precision)
+        extra = _fp32_bytes(h * w * c, precision, on_gpu)
         working = size * max(_layer_values(preset, stage), _sfca_values(preset, stage)) + extra
         if stage + 1 < len(preset.widths):
             working = max(working, 4 * 3 * h * w * c)
@@ -112,7 +115,7 @@ def encode_bytes(preset: Preset, batch: int, precision: str) -> int:
     return batch * peak + tables_bytes(preset) + _cast_bytes(preset, precision)
 
 
-def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) -> int:
+def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2, on_gpu: bool = False) -> int:
     """Peak of decoding ``batch`` tiles, without the weights: their residuals, one stage's work, and the fields."""
     size = PRECISION_BYTES[precision]
     # as they are stored, and in fp32; the bottleneck's latents, stacked
@@ -122,7 +125,7 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) ->
     working = 0
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
-        extra = _fp32_bytes(h * w * c, precision)
+        extra = _fp32_bytes(h * w * c, precision, on_gpu)
         working = max(working, size * _layer_values(preset, stage) + extra + 4 * h * w * c)
     h, w, c = preset.residual_shapes[0]
     fields = 9 * (preset.tile // preset.field_stride) ** 2
@@ -130,9 +133,9 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2) ->
     return batch * (given + max(working, head)) + tables_bytes(preset) + _cast_bytes(preset, precision)
 
 
-def _fp32_bytes(values: int, precision: str) -> int:
-    """What stays in fp32 under autocast, for a map of so many values: sums and norms, and more of them on a GPU."""
-    return 0 if precision == "fp32" else 4 * 4 * values
+def _fp32_bytes(values: int, precision: str, on_gpu: bool) -> int:
+    """What stays in fp32 under autocast, for a map of so many values: sums and norms, and one more of them on a GPU."""
+    return 0 if precision == "fp32" else 4 * (4 if on_gpu else 3) * values
 
 
 def _cast_bytes(preset: Preset, precision: str) -> int:

@@ -151,7 +151,7 @@ def _fit_device(
     def predict() -> dict[str, int]:
         cols = grid.cols * preset.latent_side
         stored = stored_dtype(config.residual_dtype).itemsize
-        phases = memory.predict_device_bytes(preset, parameters, batch, chunk, cols, precision, stored)
+        phases = memory.predict_device_bytes(preset, parameters, batch, chunk, cols, precision, stored, device != "cpu")
         return {name: size + aside for name, size in phases.items()}
 
     # a chunk that takes more than the other phases do would raise the peak and gain nothing
