@@ -21,6 +21,7 @@ from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.planner import make_plan
 
 SLOW_ROOMS = (
+    "api",
     "attribution",
     "bench",
     "commands",
@@ -33,7 +34,6 @@ SLOW_ROOMS = (
     "training",
 )
 SLOW_FILES = (
-    "test_api.py",
     "test_elastic.py",
     "test_examples.py",
     "test_execute_failures.py",

@@ -11,12 +11,15 @@ import pytest
 import rasterio
 import torch
 from infdehaze.network import InfDehaze
+from infdehaze.presets import PRESETS
 from infdehaze.weights import save_weights
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from infdehaze_cli.app import main
 from infdehaze_cli.geometry import Window
+from infdehaze_cli.plan import RunConfig
+from infdehaze_cli.planner import make_plan
 from infdehaze_cli.sample import Landscape
 
 COLOURS = {
@@ -169,3 +172,18 @@ def listing():
         return {str(p): p.read_bytes() for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()}
 
     return list_files
+
+
+PARAMETERS = {"base": 340_000_000, "fast": 305_000_000, "lite": 5_000_000}
+
+
+@pytest.fixture(scope="session")
+def plan():
+    """Plan a run of a scene; the host has plenty of memory unless ``ram`` says otherwise."""
+
+    def make(side=2048, preset="base", *, height=None, width=None, device="cpu", source=None, rates=None, **config):
+        config = RunConfig(**{"ram": 2**40, **config})
+        height, width = height or side, width or side
+        return make_plan(config, height, width, PRESETS[preset], PARAMETERS[preset], device, source, rates)
+
+    return make

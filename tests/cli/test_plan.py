@@ -12,23 +12,13 @@ from infdehaze.presets import PRESETS
 
 from infdehaze_cli import memory
 from infdehaze_cli.errors import BudgetError, UsageError
-from infdehaze_cli.host_memory import SourceFacts, latent_bytes
 from infdehaze_cli.memory import predict_device_bytes
 from infdehaze_cli.plan import Plan, RunConfig, default_scratch
-from infdehaze_cli.planner import Rates, make_plan
 from infdehaze_cli.sizes import parse_size
-from infdehaze_cli.store import row_bytes
 
 MiB, GiB = 1024**2, 1024**3
 PARAMETERS = {"base": 340_000_000, "fast": 305_000_000, "lite": 5_000_000}
 PHASES = ("encode", "bottleneck", "decode", "compose")
-
-
-def plan(side=2048, preset="base", *, height=None, width=None, device="cpu", source=None, rates=None, **config):
-    # tests of the device leave the host out of it
-    config = RunConfig(**{"ram": 1024 * GiB, **config})
-    height, width = height or side, width or side
-    return make_plan(config, height, width, PRESETS[preset], PARAMETERS[preset], device, source, rates)
 
 
 def least_of(text):
@@ -42,22 +32,22 @@ def least_named(error):
 @pytest.mark.parametrize(
     ("side", "batch"), [(1, 1), (300, 1), (1023, 1), (1024, 4), (4096, 4), (4097, 16), (8192, 16), (100_000, 16)]
 )
-def test_the_batch_follows_the_paper(side, batch):
+def test_the_batch_follows_the_paper(side, batch, plan):
     assert plan(side, "base").batch == batch
 
 
 @pytest.mark.parametrize(("side", "batch"), [(100, 1), (500, 4), (1024, 16), (30_000, 16)])
-def test_lite_takes_sixteen_tiles_or_all_there_are(side, batch):
+def test_lite_takes_sixteen_tiles_or_all_there_are(side, batch, plan):
     assert plan(side, "lite").batch == batch
 
 
 @pytest.mark.parametrize(("side", "preset", "batch"), [(500, "lite", 4), (30_000, "lite", 64), (30_000, "base", 16)])
-def test_a_gpu_takes_64_tiles_of_lite(side, preset, batch):
+def test_a_gpu_takes_64_tiles_of_lite(side, preset, batch, plan):
     assert plan(side, preset, device="cuda").batch == batch
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_less_memory_of_the_host_makes_the_batch_smaller(device):
+def test_less_memory_of_the_host_makes_the_batch_smaller(device, plan):
     made = [plan(30_000, "lite", device=device, ram=ram * MiB) for ram in (240, 512, 1024)]
     batches = [each.batch for each in made]
     assert batches == sorted(batches)
@@ -65,30 +55,30 @@ def test_less_memory_of_the_host_makes_the_batch_smaller(device):
     assert all(each.predicted_host_bytes <= ram * MiB for each, ram in zip(made, (240, 512, 1024), strict=True))
 
 
-def test_a_batch_that_was_given_is_not_made_smaller_for_the_host():
+def test_a_batch_that_was_given_is_not_made_smaller_for_the_host(plan):
     with pytest.raises(BudgetError, match="host budget"):
         plan(30_000, "lite", ram=240 * MiB, batch=16)
 
 
 @pytest.mark.parametrize(("height", "width", "batch"), [(500, 5000, 16), (5000, 500, 16), (10, 2000, 4)])
-def test_the_longer_side_counts_for_the_batch(height, width, batch):
+def test_the_longer_side_counts_for_the_batch(height, width, batch, plan):
     assert plan(height=height, width=width).batch == batch
 
 
 @pytest.mark.parametrize(("side", "batch"), [(3000, 64), (100_000, 64), (512, 9), (256, 1)])
-def test_the_fast_preset_takes_64_tiles_or_all(side, batch):
+def test_the_fast_preset_takes_64_tiles_or_all(side, batch, plan):
     assert plan(side, "fast").batch == batch
 
 
 @pytest.mark.parametrize(("given_", "batch"), [(1, 1), (7, 7), (100, 81)])
-def test_a_batch_that_was_given_is_taken_up_to_all_tiles(given_, batch):
+def test_a_batch_that_was_given_is_taken_up_to_all_tiles(given_, batch, plan):
     assert plan(2048, batch=given_).batch == batch
 
 
 # the smallest preset takes most where the output is composed, which has one size
 @pytest.mark.parametrize("preset", ["base", "fast"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_less_memory_makes_the_batch_and_then_the_chunks_smaller(preset, device):
+def test_less_memory_makes_the_batch_and_then_the_chunks_smaller(preset, device, plan):
     config = {"side": 5000, "preset": preset, "device": device}
     free = plan(**config)
     budget, batches, chunks = free.predicted_device_bytes, [free.batch], [free.chunk_tokens]
@@ -106,7 +96,7 @@ def test_less_memory_makes_the_batch_and_then_the_chunks_smaller(preset, device)
     assert (batches[-1], chunks[-1]) < (batches[0], chunks[0])
 
 
-def test_both_are_made_smaller_where_both_are_too_large():
+def test_both_are_made_smaller_where_both_are_too_large(plan):
     free, tight = plan(5000), plan(5000, gpu_mem=1600 * MiB)
     assert tight.batch < free.batch
     assert tight.chunk_tokens < free.chunk_tokens
@@ -123,7 +113,7 @@ def test_both_are_made_smaller_where_both_are_too_large():
     precision=st.sampled_from(["auto", "fp32", "fp16", "bf16"]),
 )
 def test_a_plan_keeps_the_budget_or_the_error_names_one_that_works(
-    gpu_mem, height, width, preset, device, batch, precision
+    gpu_mem, height, width, preset, device, batch, precision, plan
 ):
     config = {
         "height": height, "width": width, "preset": preset, "device": device, "batch": batch, "precision": precision,
@@ -141,7 +131,7 @@ def test_a_plan_keeps_the_budget_or_the_error_names_one_that_works(
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("height", "width"), [(100, 100), (5000, 3000), (600, 200_000)])
-def test_the_least_that_is_named_is_the_least_that_works(preset, device, height, width):
+def test_the_least_that_is_named_is_the_least_that_works(preset, device, height, width, plan):
     config = {"height": height, "width": width, "preset": preset, "device": device}
     with pytest.raises(BudgetError) as error:
         plan(**config, gpu_mem=MiB)
@@ -153,14 +143,14 @@ def test_the_least_that_is_named_is_the_least_that_works(preset, device, height,
         plan(**config, gpu_mem=least - MiB)
 
 
-def test_the_phase_that_cannot_be_held_is_named():
+def test_the_phase_that_cannot_be_held_is_named(plan):
     with pytest.raises(BudgetError, match=r"the bottleneck phase.*tokens at a time.*smaller preset"):
         plan(gpu_mem=1350 * MiB)
     with pytest.raises(BudgetError, match=r"the compose phase.*512 x 1024 px of the output.*smaller preset"):
         plan(preset="lite", gpu_mem=30 * MiB)
 
 
-def test_a_batch_that_was_given_is_not_made_smaller():
+def test_a_batch_that_was_given_is_not_made_smaller(plan):
     with pytest.raises(BudgetError, match=r"64 tiles at a time.*smaller --batch") as error:
         plan(5000, batch=64, gpu_mem=2 * GiB)
     least = parse_size(least_named(error))
@@ -168,13 +158,13 @@ def test_a_batch_that_was_given_is_not_made_smaller():
     assert plan(5000, gpu_mem=2 * GiB).batch < 64
 
 
-def test_a_gpu_gets_room_for_the_workspaces_of_its_libraries():
+def test_a_gpu_gets_room_for_the_workspaces_of_its_libraries(plan):
     on_cpu, on_gpu = (plan(device=device, precision="fp32") for device in ("cpu", "cuda"))
     assert on_gpu.predicted_device_bytes - on_cpu.predicted_device_bytes == memory.CUDA_WORKSPACE
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_prediction_is_that_of_the_largest_phase(preset):
+def test_the_prediction_is_that_of_the_largest_phase(preset, plan):
     made = plan(5000, preset)
     phases = predict_device_bytes(
         PRESETS[preset],
@@ -189,13 +179,13 @@ def test_the_prediction_is_that_of_the_largest_phase(preset):
     assert min(phases.values()) > memory.parameter_bytes(PARAMETERS[preset])
 
 
-def test_a_chunk_is_never_more_than_the_scene():
+def test_a_chunk_is_never_more_than_the_scene(plan):
     assert plan(512).chunk_tokens == plan(512).tokens == 9 * 64
     assert plan(100_000, batch=64).chunk_tokens == 16384
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_bottleneck_is_not_what_takes_the_most_where_smaller_chunks_do(preset):
+def test_the_bottleneck_is_not_what_takes_the_most_where_smaller_chunks_do(preset, plan):
     made = plan(30_000, preset)
     phases = predict_device_bytes(
         PRESETS[preset],
@@ -210,143 +200,23 @@ def test_the_bottleneck_is_not_what_takes_the_most_where_smaller_chunks_do(prese
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:3"])
-def test_auto_precision_is_half_on_a_gpu_only(device):
+def test_auto_precision_is_half_on_a_gpu_only(device, plan):
     assert plan(device=device).precision == ("fp32" if device == "cpu" else "fp16")
     assert plan(device=device, precision="bf16").precision == "bf16"
-
-
-# tiers --------------------------------------------------------------------------------------------------------------
-
-
-def residual_bytes(made, preset):
-    return made.tiles * row_bytes(PRESETS[preset].residual_shapes, made.residual_dtype)
-
-
-TIGHT = {"base": 900 * MiB, "fast": 2200 * MiB}
-"""Memory for what must be there and some batches, at 4096 px."""
-
-
-@pytest.mark.parametrize("preset", TIGHT)
-def test_auto_takes_ram_where_it_suffices(preset):
-    made = plan(4096, preset, ram=64 * GiB)
-    assert (made.tier, made.scratch_bytes) == ("dram", 0)
-    assert made.batches_in_memory == made.batches
-
-
-def test_without_rates_auto_does_what_the_preset_is_made_for():
-    assert plan(4096, "base", ram=TIGHT["base"]).tier in ("dram", "ssd")
-    assert plan(4096, "fast", ram=TIGHT["fast"]).tier == "recompute"
-
-
-@pytest.mark.parametrize(
-    ("rates", "stored"),
-    [
-        ({}, True),
-        ({"encode_tiles": 1e6}, False),
-        ({"write_bytes": 1e3}, False),
-        ({"read_bytes": 1e3}, False),
-        ({"scratch_free": MiB}, False),
-    ],
-    ids=["fast disk", "fast network", "slow to write", "slow to read", "full disk"],
-)
-@pytest.mark.parametrize("preset", TIGHT)
-def test_auto_takes_what_is_faster_and_fits(preset, rates, stored):
-    usual = {"encode_tiles": 5.0, "write_bytes": 1e9, "read_bytes": 2e9, "scratch_free": 1000 * GiB}
-    made = plan(4096, preset, ram=TIGHT[preset], rates=Rates(**{**usual, **rates}))
-    assert (made.tier != "recompute") == stored
-
-
-@pytest.mark.parametrize("tier", ["dram", "ssd", "recompute"])
-def test_a_tier_that_was_given_is_taken_and_its_bytes_are_said(tier):
-    made = plan(residuals=tier)
-    latents = latent_bytes(PRESETS["base"], made.grid)
-    fields = 4 * 9 * made.tiles * (PRESETS["base"].tile // PRESETS["base"].field_stride) ** 2
-    assert made.tier == tier
-    assert made.scratch_bytes == (residual_bytes(made, "base") if tier == "ssd" else 0)
-    assert made.checkpoint_bytes == fields + latents * (1 if tier == "dram" else 2)
-    assert (made.batches_in_memory == made.batches) == (tier == "dram")
-
-
-@settings(deadline=None, max_examples=200)
-@given(
-    ram=st.integers(0, 6 * GiB),
-    height=st.integers(1, 40_000),
-    width=st.integers(1, 40_000),
-    preset=st.sampled_from(list(PRESETS)),
-    residuals=st.sampled_from(["auto", "dram", "ssd", "recompute"]),
-    residual_dtype=st.sampled_from(["fp32", "fp16", "int8"]),
-    block=st.sampled_from([(256, 256), (1, 40_000), (512, 512), (40_000, 40_000)]),
-)
-def test_the_host_budget_is_kept_or_the_error_names_one_that_works(
-    ram, height, width, preset, residuals, residual_dtype, block
-):
-    config = {"height": height, "width": width, "preset": preset, "residuals": residuals}
-    config |= {"residual_dtype": residual_dtype, "source": SourceFacts(block_rows=block[0], block_cols=block[1])}
-    try:
-        made = plan(**config, ram=ram)
-    except BudgetError as error:
-        least = parse_size(re.search(r"--ram at least (\w+)", str(error)).group(1))
-    else:
-        assert made.predicted_host_bytes <= ram
-        assert made.batches_in_memory <= made.batches
-        return
-    assert least > ram
-    assert plan(**config, ram=least).predicted_host_bytes <= least
-
-
-def test_less_ram_moves_residuals_then_heads_then_latents_to_disk():
-    made = [plan(30_000, "base", ram=ram) for ram in (1024 * GiB, 60 * GiB, 20 * GiB, 4 * GiB, 2 * GiB)]
-    assert [p.batches_in_memory for p in made] == sorted((p.batches_in_memory for p in made), reverse=True)
-    assert [p.heads_on_disk for p in made] == sorted(p.heads_on_disk for p in made)
-    assert [p.latents_on_disk for p in made] == sorted(p.latents_on_disk for p in made)
-    assert [p.heads_at_a_time for p in made] == sorted((p.heads_at_a_time for p in made), reverse=True)
-    assert not made[0].scratch_bytes
-    assert made[-1].latents_on_disk
-    assert made[-1].heads_at_a_time < 16
-
-
-def test_a_file_of_one_strip_costs_its_strip():
-    tiled, strip = (
-        plan(20_000, "lite", ram=64 * GiB, source=SourceFacts(block_rows=rows, block_cols=20_000))
-        for rows in (1, 20_000)
-    )
-    assert strip.predicted_host_bytes - tiled.predicted_host_bytes > 2.8 * 20_000**2 * 3
-    assert strip.gdal_cache_bytes >= 3 * 20_000**2
-    with pytest.raises(BudgetError, match=r"the source's blocks of 20000 x 20000 px.*--ram at least"):
-        plan(20_000, "lite", ram=2 * GiB, source=SourceFacts(block_rows=20_000, block_cols=20_000))
-
-
-def test_no_ram_at_all_is_refused_in_a_line():
-    with pytest.raises(BudgetError, match=r"A host budget of 0 B cannot hold the .* phase.*--ram at least") as error:
-        plan(ram=0)
-    assert error.value.exit_code == 4
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(("dtype", "size"), [("fp32", 4), ("fp16", 2), ("bf16", 2)])
-def test_the_residual_dtype_counts(dtype, size):
-    made = plan(residuals="ssd", residual_dtype=dtype)
-    assert made.scratch_bytes == made.tiles * PRESETS["base"].residual_values * size
-
-
-def test_int8_halves_the_bytes_but_for_its_scales():
-    made = [plan(residuals="ssd", residual_dtype=dtype) for dtype in ("fp16", "int8")]
-    half, eighth = (p.scratch_bytes for p in made)
-    assert 0.5 < eighth / half < 0.51
 
 
 # what is refused ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("preset", "overlap"), [("base", 0), ("base", 4), ("base", 128), ("lite", 0), ("lite", 64)])
-def test_an_overlap_that_fits_is_taken(preset, overlap):
+def test_an_overlap_that_fits_is_taken(preset, overlap, plan):
     assert plan(preset=preset, overlap=overlap).overlap == overlap
 
 
 @pytest.mark.parametrize(
     ("preset", "overlap"), [("base", 3), ("base", 132), ("base", -4), ("lite", 4), ("lite", 31), ("lite", 256)]
 )
-def test_an_overlap_that_does_not_fit_is_wrong_usage(preset, overlap):
+def test_an_overlap_that_does_not_fit_is_wrong_usage(preset, overlap, plan):
     with pytest.raises(UsageError, match="multiple of"):
         plan(preset=preset, overlap=overlap)
 
@@ -381,7 +251,7 @@ def test_a_request_that_makes_no_sense_is_wrong_usage(config):
     overlap=st.sampled_from([0, 32, 64]),
     batch=st.integers(1, 70),
 )
-def test_tiles_tokens_and_batches_add_up(height, width, overlap, batch):
+def test_tiles_tokens_and_batches_add_up(height, width, overlap, batch, plan):
     made = plan(height=height, width=width, preset="lite", overlap=overlap, batch=batch)
     grid = made.grid
     assert (made.tile_rows, made.tile_cols, made.tiles) == (grid.rows, grid.cols, grid.rows * grid.cols)
@@ -391,12 +261,12 @@ def test_tiles_tokens_and_batches_add_up(height, width, overlap, batch):
     assert grid.padded_width >= width
 
 
-def test_a_plan_is_json():
+def test_a_plan_is_json(plan):
     made = plan(residuals="ssd", gpu_mem=3 * GiB)
     assert Plan(**json.loads(json.dumps(made.to_dict()))) == made
 
 
-def test_a_plan_and_a_request_cannot_be_changed():
+def test_a_plan_and_a_request_cannot_be_changed(plan):
     for frozen in (plan(), RunConfig()):
         with pytest.raises(AttributeError):
             frozen.batch = 3
