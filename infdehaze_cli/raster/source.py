@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ from infdehaze_cli.raster.validity import Validity, representable
 
 _UNREAD: tuple[type[BaseException], ...] = (*GDAL_ERRORS, InfdehazeError)
 
-_ALWAYS = 2
+_UNASKED = 2
 """Further tries of a read that are made without asking the disk: a damaged file costs a quarter of a second more."""
 
 
@@ -228,31 +227,28 @@ class Scene:
 
     def _read_native(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
         """Return all bands of a window, and the masks that its validity needs."""
-        limits, bands = to_rasterio(window), list(self.validity.mask_bands)
-        tries = 0
-        while True:
-            try:
-                with rasterio.Env():
-                    if tries:
-                        self._open_again()
-                    native = self._dataset.read(window=limits)
-                    masks = self._dataset.read_masks(bands, window=limits) if bands else None
-                return native, masks
-            except _UNREAD as error:
-                if not self._worth_another_try(tries):
-                    where = f"rows {window.row} to {window.row_end - 1}, columns {window.col} to {window.col_end - 1}"
-                    raise self._unreadable(where, error, "") from error
-            time.sleep(retry.WAITS[tries])
+        limits, bands, tries = to_rasterio(window), list(self.validity.mask_bands), 0
+
+        def read() -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+            nonlocal tries
             tries += 1
+            with rasterio.Env():
+                if tries > 1:
+                    self._open_again()
+                native = self._dataset.read(window=limits)
+                return native, self._dataset.read_masks(bands, window=limits) if bands else None
 
-    def _worth_another_try(self, tries: int) -> bool:
-        """Whether a read that failed after so many further tries may go well: at first always, then if the disk fails.
+        def may_pass(error: BaseException) -> bool:
+            # networks are asked again by GDAL itself, and the parts of a mosaic are out of reach
+            if not isinstance(error, _UNREAD) or not is_local(self.path) or self._driver == "VRT":
+                return False
+            return tries <= _UNASKED or _failing(self.path) is not None
 
-        Networks are asked again by GDAL itself, and the parts of a mosaic are out of reach.
-        """
-        if not is_local(self.path) or self._driver == "VRT" or tries == len(retry.WAITS):
-            return False
-        return tries < _ALWAYS or _failing(self.path) is not None
+        try:
+            return retry.persist(read, may_pass)
+        except _UNREAD as error:
+            where = f"rows {window.row} to {window.row_end - 1}, columns {window.col} to {window.col_end - 1}"
+            raise self._unreadable(where, error, "") from error
 
     def _open_again(self) -> None:
         """Take another handle: after a read that has failed GDAL was seen to give wrong blocks from the same one."""

@@ -55,7 +55,10 @@ def compress(pictures_B3HW: Tensor, quality_B: Tensor) -> Tensor:
 
 
 def _mix(pictures_B3HW: Tensor, weights: tuple[tuple[float, ...], ...]) -> Tensor:
-    return torch.cat([sum(w * pictures_B3HW[:, i : i + 1] for i, w in enumerate(row)) for row in weights], 1)  # type: ignore[misc]
+    """Mix the bands, each of the result by a row of weights."""
+    weights_33 = torch.tensor(weights, device=pictures_B3HW.device)
+    # summed, not multiplied as matrices, which a GPU may do in fewer digits
+    return (weights_33[:, :, None, None] * pictures_B3HW[:, None]).sum(2)
 
 
 def _quantise(x_BCHW: Tensor, table_uv: Tensor, scale_B: Tensor) -> Tensor:
