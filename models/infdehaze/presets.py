@@ -78,6 +78,9 @@ class Preset:
         for key, value in sizes.items():
             if type(value) is not int or not 1 <= value <= MAX_SIZE:
                 raise ValueError(f"{key} must be a whole number from 1 to {MAX_SIZE}")
+        for key, batch in (("fixed_batch", self.fixed_batch), ("gpu_batch", self.gpu_batch)):
+            if batch is not None and (type(batch) is not int or not 1 <= batch <= MAX_SIZE):
+                raise ValueError(f"{key} must be none or a whole number from 1 to {MAX_SIZE}")
         if any(width % head for width, head in zip(self.widths, self.heads, strict=True)):
             raise ValueError("widths must be multiples of heads")
         if self.widths[-1] % self.bottleneck_heads:

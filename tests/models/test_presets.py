@@ -29,6 +29,9 @@ NONSENSE = [
     {**LITE.to_dict(), "hash_bits": 40},
     {**LITE.to_dict(), "thin_haze": [0.3, 0.1]},
     {**LITE.to_dict(), "thin_haze": [0.1]},
+    {**LITE.to_dict(), "fixed_batch": 0},
+    {**LITE.to_dict(), "gpu_batch": "64"},
+    {**LITE.to_dict(), "gpu_batch": -1},
     None,
     [],
 ]
@@ -80,6 +83,7 @@ def test_the_batch_follows_the_paper(side, batch):
     assert FAST.batch_for(side) == 64
     # ours, where small tiles are cheap and sixteen at a time are fastest
     assert LITE.batch_for(side) == 16
+    assert (LITE.batch_for(side, on_gpu=True), FAST.batch_for(side, on_gpu=True)) == (64, 64)
 
 
 def test_presets_go_by_their_names():
