@@ -22,7 +22,7 @@ from .jpeg import compress_some
 JPEG_SHARE = 0.25
 """Share of the samples that have been through JPEG."""
 
-EVEN_SHARE = 0.18
+EVEN_SHARE = 0.22
 """Share of the samples that even ground is laid over."""
 
 LIFTED_SHARE = 0.15

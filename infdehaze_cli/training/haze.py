@@ -47,17 +47,17 @@ STYLES: dict[str, HazeStyle] = {
 """The styles that users name, and that the benchmark scores."""
 
 TRAINING_STYLES: tuple[tuple[float, HazeStyle], ...] = (
-    (0.17, HazeStyle(base=(0, 0), extra=(0, 0), coverage=(1, 1))),
+    (0.2, HazeStyle(base=(0, 0), extra=(0, 0), coverage=(1, 1))),
     (
         0.25,
         HazeStyle(base=(0.1, 1.0), extra=(0.0, 0.7), coverage=(0.9, 1.0), airlight=(0.45, 1.0), gamma=(0, 1.6)),
     ),
     (
-        0.13,
+        0.11,
         HazeStyle(base=(0.2, 1.4), extra=(0.0, 0.3), coverage=(1.0, 1.0), airlight=(0.42, 0.75), gamma=(0, 0.8)),
     ),
     (
-        0.27,
+        0.26,
         HazeStyle(base=(0.0, 0.4), extra=(0.4, 2.6), coverage=(0.2, 0.9), gain=(0.35, 0.7), gamma=(0, 0.8)),
     ),
     (
