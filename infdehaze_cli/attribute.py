@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from infdehaze.attribution import OBJECTIVES, STEPS
+from infdehaze.field_window import FieldWindow
 from infdehaze.network import InfDehaze, count_parameters
 from infdehaze.presets import Preset
-from infdehaze.pullback import FieldWindow
 from infdehaze.tiling import TileGrid
 from infdehaze.weights import load_model
 from numpy.typing import NDArray

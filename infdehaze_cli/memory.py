@@ -134,7 +134,7 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2, on
 
 
 def _fp32_bytes(values: int, precision: str, on_gpu: bool) -> int:
-    """What stays in fp32 under autocast, for a map of so many values: sums and norms; on an H100, five were measured."""
+    """What stays in fp32 under autocast, for a map of so many values: sums and norms; an H100 took five."""
     return 0 if precision == "fp32" else 4 * (6 if on_gpu else 3) * values
 
 

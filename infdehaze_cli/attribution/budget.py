@@ -1,7 +1,7 @@
 """What an attribution takes, and how much is done at a time for that: formulas that tests hold against a meter.
 
-The device holds one batch of tiles with the activations that their gradient needs, or the bottleneck on the latents of
-the whole scene, or the window. Unlike in a run the bottleneck is not streamed: its memory grows with the scene.
+The device holds one batch of tiles with the activations that their gradient needs, or a chunk of the bottleneck's
+tokens, or the window, whatever the size of the scene; the host holds the latents and their gradients.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infdehaze.decoder import FIELDS
+from infdehaze.field_window import FieldWindow
 from infdehaze.presets import Preset
-from infdehaze.pullback import FieldWindow
 
 from infdehaze_cli import host_memory as host
 from infdehaze_cli import memory
@@ -21,9 +21,9 @@ from infdehaze_cli.sizes import format_size
 
 from .fold import BAND_ROWS
 
-PIECE_TOKENS = 1024
-"""Tokens whose experts are computed at a time, where the budget allows."""
-LEAST_PIECE = 64
+CHUNK_TOKENS = 1024
+"""Tokens of the bottleneck at a time, where the budget allows."""
+LEAST_CHUNK = 64
 """The tokens of one window of LMMoE."""
 
 
@@ -33,7 +33,7 @@ class AttributionPlan:
 
     batch: int
     """Tiles at a time."""
-    piece_tokens: int
+    chunk_tokens: int
     device: str
     gdal_cache_bytes: int
     predicted_device_bytes: int
@@ -67,18 +67,18 @@ def plan_attribution(
     """
     preset, grid = field_window.preset, field_window.grid
     batch = config.batch or preset.batch_for(max(grid.height, grid.width))
-    batch, piece = min(batch, grid.count), PIECE_TOKENS
+    batch, chunk = min(batch, grid.count), CHUNK_TOKENS
     aside = memory.parameter_bytes(parameters) + (0 if device == "cpu" else memory.CUDA_WORKSPACE)
 
     def on_device() -> dict[str, int]:
-        steps = device_bytes(field_window, batch, piece)
+        steps = device_bytes(field_window, batch, chunk)
         return {name: size + aside for name, size in steps.items()}
 
     while config.gpu_mem is not None and max(on_device().values()) > config.gpu_mem:
         phases = on_device()
         worst = max(phases, key=lambda name: phases[name])
-        if worst == "bottleneck" and piece > LEAST_PIECE:
-            piece //= 2
+        if worst == "bottleneck" and chunk > LEAST_CHUNK:
+            chunk //= 2
         elif worst in ("encode", "gradient") and batch > 1 and config.batch is None:
             batch //= 2
         else:
@@ -101,7 +101,7 @@ def plan_attribution(
     cache = max(least_cache, min(cache, config.ram - taken))
     return AttributionPlan(
         batch=batch,
-        piece_tokens=piece,
+        chunk_tokens=chunk,
         device=device,
         gdal_cache_bytes=cache,
         predicted_device_bytes=max(on_device().values()),
@@ -112,7 +112,7 @@ def plan_attribution(
 _PLACES = {
     "encode": "encoder on a tile",
     "gradient": "gradient of a tile",
-    "bottleneck": "bottleneck with the latents of the whole scene",
+    "bottleneck": "gradient of the bottleneck",
     "window": "window with its fields",
 }
 
@@ -121,15 +121,13 @@ def _least(size: int) -> str:
     return f"{-(-size // 1024**2)}M"
 
 
-def device_bytes(field_window: FieldWindow, batch: int, piece_tokens: int) -> dict[str, int]:
+def device_bytes(field_window: FieldWindow, batch: int, chunk_tokens: int) -> dict[str, int]:
     """Return the predicted peak of live device bytes of each step, without the weights."""
     preset, grid = field_window.preset, field_window.grid
     return {
         "encode": memory.encode_bytes(preset, batch, "fp32") + 12 * batch * preset.tile**2,
         "gradient": gradient_bytes(preset, batch),
-        "bottleneck": bottleneck_bytes(
-            preset, grid.rows * preset.latent_side, grid.cols * preset.latent_side, piece_tokens
-        ),
+        "bottleneck": bottleneck_bytes(preset, chunk_tokens, grid.cols * preset.latent_side),
         "window": window_bytes(field_window),
     }
 
@@ -153,21 +151,20 @@ def gradient_bytes(preset: Preset, batch: int) -> int:
     return 4 * batch * (kept + working + picture + fields) + memory.tables_bytes(preset)
 
 
-def bottleneck_bytes(preset: Preset, rows: int, cols: int, piece_tokens: int) -> int:
-    """Peak of the bottleneck on a latent grid in memory: the inputs of all layers, and the gradient of one.
-
-    About ``4 C (2 L + 34)`` bytes a token, for C channels and L layers, and the experts of ``piece_tokens`` tokens.
-    """
-    width, experts, window, halo, tokens = preset.widths[-1], 7, 8, 2, rows * cols
-    kept = tokens * width * (2 * preset.bottleneck_depth + 6)
-    # norm, queries, keys and values as they are and sorted, their orders and codes, results, and gradients of these
-    codes = 4 * preset.hash_bits * preset.bottleneck_heads
-    attend = tokens * (28 * width + codes)
+def bottleneck_bytes(preset: Preset, chunk_tokens: int, grid_cols: int) -> int:
+    """Peak of the bottleneck on a chunk of tokens, forward as in a run, and back."""
+    width, experts, window, halo = preset.widths[-1], 7, 8, 2
+    forward = memory.bottleneck_bytes(preset, chunk_tokens, grid_cols, "fp32")
+    # tokens, their norm, queries, keys and values, the gradients of all these, and what is added
+    project = 14 * chunk_tokens * width
+    # the remainder joins the last block, and neighbours are seen on both sides, each key by three blocks
+    seen = max(chunk_tokens, preset.block_tokens) + (3 if preset.neighbours else 1) * preset.block_tokens
+    head = seen * width // preset.bottleneck_heads * (28 if preset.neighbours else 16)
+    attend = seen * width + head + 4 * preset.block_tokens**2
     inside, whole = window**2, (window + 2 * halo) ** 2
     per_window = width * (whole * (preset.expert_expansion + 2) + inside * (preset.expert_expansion + 3))
-    windows = min(max(1, piece_tokens // inside), -(-rows // window) * -(-cols // window))
-    mix = experts * windows * per_window + tokens * 3 * width
-    return 4 * (kept + max(attend, mix))
+    mix = experts * max(1, chunk_tokens // inside) * per_window
+    return max(forward, 4 * max(project, attend, mix))
 
 
 def window_bytes(field_window: FieldWindow) -> int:
@@ -184,6 +181,9 @@ def host_bytes(field_window: FieldWindow, batch: int, steps: int, source: Source
     latents = host.latent_bytes(preset, grid)
     tiles = len(field_window.tiles)
     side = preset.tile // preset.field_stride
+    # the inputs of the layers; one layer's, what attention adds, queries, keys and values with codes and orders, the
+    # result, and gradients
+    pullback = (preset.bottleneck_depth + 10) * latents
     # what the gradient of each point begins with: at all latents, and at the window's tiles
     each = latents + tiles * (latents // grid.count + 4 * FIELDS * side**2)
     window = 4 * 3 * 4 * field_window.height * field_window.width
@@ -191,4 +191,4 @@ def host_bytes(field_window: FieldWindow, batch: int, steps: int, source: Source
     band = grid.width * (3 * 12 * (BAND_ROWS + 2 * grid.tile) + 64 * 40)
     reading = 2 * host.reading_bytes(preset, source, batch)
     map_blocks = 12 * BAND_ROWS * grid.width
-    return 3 * latents + steps * each + window + band + reading + map_blocks
+    return 3 * latents + pullback + steps * each + window + band + reading + map_blocks

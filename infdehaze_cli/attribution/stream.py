@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import torch
 from infdehaze.attribution import OBJECTIVES, path_points
+from infdehaze.field_window import FieldWindow
 from infdehaze.network import InfDehaze
-from infdehaze.pullback import BottleneckPullback, FieldWindow
 from infdehaze.tiling import fill_invalid
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,6 +25,7 @@ from torch import Tensor
 from infdehaze_cli.engine import Reporter
 from infdehaze_cli.engine.device import Device
 from infdehaze_cli.engine.elastic import Elastic
+from infdehaze_cli.engine.pullback import ScenePullback
 from infdehaze_cli.engine.threads import Prefetch
 from infdehaze_cli.engine.tiles import TileBatch, read_tiles
 from infdehaze_cli.geometry import Window
@@ -133,22 +134,24 @@ class _Run:
     def attribute(self, steps: int, take: Callable[[Window, NDArray[np.float32]], None]) -> Attributed:
         points = path_points(steps)
         self._reporter.phase("path", (len(points) + 2) * self._grid.count)
-        at_clear, at_hazy = (self._measure(position)[0] for position in (0.0, 1.0))
+        at_clear, at_hazy = (self._measure(self._pullback(), position)[0] for position in (0.0, 1.0))
         held = [self._hold(position, weight) for position, weight in points]
         self._take_on(held, take)
         return Attributed(at_clear, at_hazy, self._device.peak_bytes)
 
-    def _measure(self, position: float, weight: float = 0.0) -> tuple[float, dict[int, Tensor], Tensor]:
+    def _pullback(self) -> ScenePullback:
+        bottleneck, chunk, note = self._model.bottleneck, self._plan.chunk_tokens, self._reporter.note
+        return ScenePullback(bottleneck, self._occupied_hw, self._device, chunk, note)
+
+    def _measure(
+        self, pullback: ScenePullback, position: float, weight: float = 0.0
+    ) -> tuple[float, dict[int, Tensor], Tensor]:
         """Return the objective, its gradient at the fields of the window's tiles, and the modelled latents.
 
         With a ``weight``, the gradient at the window's own pixels is added up.
         """
         self._each("encode", range(self._grid.count), partial(self._encode, position), self._reporter.advance)
-        with self._once("bottleneck"):
-            pullback = BottleneckPullback(self._model.bottleneck, self._plan.piece_tokens)
-            out_1hwC = pullback.forward(*self._latents())
-            (out_hwC,) = self._device.to_host([out_1hwC[0]]).wait()
-        del pullback, out_1hwC
+        out_hwC = pullback.forward(self._latent_hwC)
         found: dict[int, Tensor] = {}
         self._each("decode", self._field_window.tiles, partial(self._decode, position, out_hwC, found))
         indices = tuple(found)
@@ -165,14 +168,11 @@ class _Run:
 
     def _hold(self, position: float, weight: float) -> _Point:
         """Return the gradients at a point of the path, back to all latents."""
-        _, at_fields, out_hwC = self._measure(position, weight)
+        pullback = self._pullback()
+        _, at_fields, out_hwC = self._measure(pullback, position, weight)
         grad_hwC = torch.zeros_like(out_hwC)
         self._each("decode back", tuple(at_fields), partial(self._decode_back, position, out_hwC, at_fields, grad_hwC))
-        with self._once("bottleneck back"):
-            pullback = BottleneckPullback(self._model.bottleneck, self._plan.piece_tokens)
-            pullback.forward(*self._latents())
-            grad_1hwC = pullback.backward(self._device.to_device(grad_hwC)[None])
-            (grad_hwC,) = self._device.to_host([grad_1hwC[0]]).wait()
+        grad_hwC = pullback.backward(grad_hwC)
         latents = {index: out_hwC[self._cells(index)].clone() for index in at_fields}
         return _Point(position, weight, grad_hwC, latents, at_fields)
 
@@ -285,9 +285,6 @@ class _Run:
         ends, valid = (self._device.to_device(torch.from_numpy(x[part])) for x in (tiles.values, tiles.valid))
         hazy, clear = ends.chunk(2, 1)
         return fill_invalid(clear + position * (hazy - clear), valid)
-
-    def _latents(self) -> tuple[Tensor, Tensor]:
-        return self._device.to_device(self._latent_hwC)[None], self._device.to_device(self._occupied_hw)[None]
 
     def _stack(self, grid_hwC: Tensor, indices: Sequence[int]) -> Tensor:
         """Return what a grid like that of the latents holds of tiles, (M, h, w, C), on the device."""

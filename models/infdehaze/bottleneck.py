@@ -84,7 +84,7 @@ class Bottleneck(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, BottleneckLayer)
             if layer.attention is not None:
-                x_BhwC = x_BhwC + attend_scene(layer, x_BhwC, valid_Bhw)
+                x_BhwC = x_BhwC + _attend_scene(layer, x_BhwC, valid_Bhw)
             normed = layer.norm2(x_BhwC)
             if valid_Bhw is not None:
                 normed = normed * valid_Bhw[..., None]
@@ -97,7 +97,7 @@ class Bottleneck(nn.Module):
         return x_BhwC, balance
 
 
-def attend_scene(layer: BottleneckLayer, x_BhwC: Tensor, valid_Bhw: Tensor | None) -> Tensor:
+def _attend_scene(layer: BottleneckLayer, x_BhwC: Tensor, valid_Bhw: Tensor | None) -> Tensor:
     """Attend over the tokens of each scene, leaving out those without data: what is added to (B, h, w, C)."""
     assert layer.attention is not None
     assert layer.norm1 is not None

@@ -4,7 +4,7 @@ import pytest
 import torch
 from infdehaze import load_model
 from infdehaze.attribution import OBJECTIVES, attribute, path_points
-from infdehaze.pullback import BottleneckPullback, FieldWindow
+from infdehaze.field_window import FieldWindow
 from infdehaze.tiling import TileGrid, cut_tiles, join_latents, mirror_pad, split_latents
 
 from infdehaze_cli.geometry import Window
@@ -110,40 +110,6 @@ def test_light_is_what_dehazing_takes_away():
     value = OBJECTIVES["light"](hazy, fields, torch.ones(1, 2, 2, dtype=torch.bool))
 
     assert float(value) == pytest.approx((torch.tensor(0.5).exp() - 1) * 0.2)
-
-
-@pytest.mark.parametrize("piece_tokens", [1, 64, 200, 100_000])
-@pytest.mark.parametrize("holes", [False, True])
-def test_the_bottleneck_in_pieces_equals_autograd_through_it_at_once(model, piece_tokens, holes):
-    generator = torch.Generator().manual_seed(1)
-    x, grad = (torch.randn(1, 9, 21, 32, generator=generator) for _ in range(2))
-    valid = torch.ones(1, 9, 21, dtype=torch.bool)
-    if holes:
-        valid[:, 2:5, 7:] = False
-    leaf = x.clone().requires_grad_()
-    whole = model.bottleneck(leaf, valid)
-    (expected,) = torch.autograd.grad(whole, leaf, grad)
-
-    pullback = BottleneckPullback(model.bottleneck, piece_tokens)
-    out = pullback.forward(x, valid)
-    found = pullback.backward(grad)
-
-    torch.testing.assert_close(out, whole)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("change", [{"attention": False}, {"moe": False}])
-def test_a_bottleneck_with_a_part_left_out_equals_autograd_too(make_model, change):
-    model = make_model(block_tokens=4, **change).requires_grad_(False)
-    x, grad = torch.randn(1, 8, 8, 32), torch.randn(1, 8, 8, 32)
-    valid = torch.ones(1, 8, 8, dtype=torch.bool)
-    leaf = x.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(model.bottleneck(leaf), leaf, grad)
-
-    pullback = BottleneckPullback(model.bottleneck, 64)
-    pullback.forward(x, valid)
-
-    torch.testing.assert_close(pullback.backward(grad), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("window", [(0, 0, 1, 1), (70, 90, 20, 33), (150, 0, 15, 220), (0, 0, 165, 220)])

@@ -7,15 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infdehaze.bottleneck import Bottleneck
+from infdehaze.field_window import FieldWindow
 from infdehaze.presets import PRESETS
-from infdehaze.pullback import BottleneckPullback, FieldWindow
 from infdehaze.tiling import TileGrid, cut_tiles, mirror_pad
 
 from infdehaze_cli.attribution import Spread, plan_attribution
-from infdehaze_cli.attribution.budget import LEAST_PIECE, bottleneck_bytes
+from infdehaze_cli.attribution.budget import LEAST_CHUNK
 from infdehaze_cli.attribution.fold import FoldedBands
-from infdehaze_cli.engine import TensorMeter
 from infdehaze_cli.errors import BudgetError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.host_memory import SourceFacts
@@ -97,33 +95,6 @@ def test_nothing_attributed_is_nowhere():
     assert (spread.outside_share, spread.median_distance) == (0.0, 0)
 
 
-@pytest.mark.parametrize(
-    ("rows", "cols", "piece", "change"),
-    [(4, 4, 1024, {}), (16, 20, 128, {}), (18, 16, 1024, {"neighbours": True}), (16, 16, 1024, {"block_tokens": 16})],
-)
-def test_the_bottleneck_takes_what_was_predicted_or_less(rows, cols, piece, change):
-    preset = replace(LITE, bottleneck_depth=1, **change)
-    torch.manual_seed(0)
-    module = Bottleneck(
-        preset.widths[-1],
-        preset.bottleneck_heads,
-        preset.bottleneck_depth,
-        preset.block_tokens,
-        preset.hash_bits,
-        preset.neighbours,
-        preset.expert_expansion,
-    )
-    module.eval().requires_grad_(False)
-    x, valid = torch.randn(1, rows, cols, preset.widths[-1]), torch.ones(1, rows, cols, dtype=torch.bool)
-
-    with TensorMeter() as meter:
-        meter.hold(x)
-        pullback = BottleneckPullback(module, piece)
-        pullback.backward(torch.randn_like(pullback.forward(x, valid)))
-
-    assert meter.peak <= bottleneck_bytes(preset, rows, cols, piece) <= 2.2 * meter.peak
-
-
 def plan(side, steps=8, preset=LITE, **config):
     part = FieldWindow(preset, TileGrid(side, side, preset.tile, preset.overlap), side // 2, side // 2, 64, 64)
     return plan_attribution(RunConfig(**config), part, 6_200_000, "cpu", steps, SourceFacts())
@@ -136,18 +107,26 @@ def test_less_is_done_at_a_time_where_the_budget_is_small():
     roomy, small = plan(1024, preset=wide), plan(1024, preset=wide, gpu_mem=budget)
 
     assert small.batch < roomy.batch
-    assert LEAST_PIECE <= small.piece_tokens < roomy.piece_tokens
+    assert LEAST_CHUNK <= small.chunk_tokens < roomy.chunk_tokens
     assert small.predicted_device_bytes <= budget < roomy.predicted_device_bytes
 
 
-def test_a_scene_whose_latents_do_not_fit_the_bottleneck_is_refused_with_the_least_budget():
-    with pytest.raises(BudgetError, match=r"bottleneck with the latents.*--gpu-mem at least (\d+)M") as caught:
-        plan(30_000, gpu_mem=GiB, ram=64 * GiB)
+def test_the_device_holds_the_same_whatever_the_size_of_the_scene():
+    small, large = plan(4096, ram=64 * GiB), plan(30_000, ram=64 * GiB)
+
+    assert large.predicted_device_bytes == small.predicted_device_bytes
+    assert large.predicted_host_bytes > 4 * small.predicted_host_bytes
+
+
+def test_a_bottleneck_that_does_not_fit_is_refused_with_the_least_budget():
+    wide = replace(LITE, expert_expansion=256)
+    with pytest.raises(BudgetError, match=r"gradient of the bottleneck.*--gpu-mem at least (\d+)M") as caught:
+        plan(1024, preset=wide, gpu_mem=80 * 1024**2)
     least = int(str(caught.value).split("at least ")[1].split("M")[0]) * 1024**2
 
-    assert plan(30_000, gpu_mem=least, ram=64 * GiB).predicted_device_bytes <= least
+    assert plan(1024, preset=wide, gpu_mem=least).predicted_device_bytes <= least
     with pytest.raises(BudgetError):
-        plan(30_000, gpu_mem=least - 2 * 1024**2, ram=64 * GiB)
+        plan(1024, preset=wide, gpu_mem=least - 2 * 1024**2)
 
 
 def test_gradients_that_do_not_fit_the_host_are_refused_with_the_least_budget():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from infdehaze.attribution import attribute
+from infdehaze.field_window import FieldWindow
 from infdehaze.network import count_parameters
-from infdehaze.pullback import FieldWindow
 from infdehaze.tiling import TileGrid
 
 from infdehaze_cli.attribution import Ends, plan_attribution, stream_attribution
@@ -34,7 +34,7 @@ def stream(engine):
         part = FieldWindow(preset, grid, *window)
         config = RunConfig(**config)
         plan = plan_attribution(config, part, count_parameters(model), "cpu", steps, SourceFacts())
-        plan = plan if piece is None else replace(plan, piece_tokens=piece)
+        plan = plan if piece is None else replace(plan, chunk_tokens=piece)
         found = np.full(hazy.shape, np.nan, np.float32)
 
         def take(window, values):
