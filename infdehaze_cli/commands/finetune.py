@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infdehaze_cli import console as c
-from infdehaze_cli.training.config import WIDE_CROPS, TrainConfig, parse_crops
+from infdehaze_cli.training.config import STATISTICS_RATE, WIDE_CROPS, TrainConfig, parse_crops
 
 from . import train as t
 
@@ -29,6 +29,7 @@ def finetune(
     time_limit: t.TimeLimit = None,
     checkpoint_every: t.Checkpoints = "5m",
     lr: t.Rate = 1e-5,
+    statistics_rate: t.StatisticsRate = STATISTICS_RATE,
     seed: t.Seed = 0,
     device: c.DeviceName = "auto",
     workers: t.Workers = None,
@@ -50,6 +51,7 @@ def finetune(
         time_limit=None if time_limit is None else t.parse_duration(time_limit),
         checkpoint_every=t.parse_duration(checkpoint_every),
         lr=lr,
+        statistics_rate=statistics_rate,
         loss=loss,
         precision=precision,
         seed=seed,

@@ -11,7 +11,7 @@ import typer
 
 from infdehaze_cli import console as c
 from infdehaze_cli.errors import UsageError
-from infdehaze_cli.training.config import CROPS, TrainConfig, TrainEvent, parse_crops
+from infdehaze_cli.training.config import CROPS, STATISTICS_RATE, TrainConfig, TrainEvent, parse_crops
 from infdehaze_cli.training.loop import train as run_training
 from infdehaze_cli.training.supply import can_fork
 from infdehaze_cli.training.world import leads
@@ -42,6 +42,9 @@ Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps at most.")]
 TimeLimit = Annotated[str | None, typer.Option(metavar="TIME", help="Time at most, e.g. 25m or 2h.")]
 Checkpoints = Annotated[str, typer.Option(metavar="TIME", help="Time between checkpoints.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+StatisticsRate = Annotated[
+    float, typer.Option(min=0.0, help="Of the statistics of tiles, as a share of --lr; 1 for batches of hundreds.")
+]
 Workers = Annotated[
     int | None, typer.Option(min=0, help="Processes that cut crops in advance; with a GPU as many as fit, else none.")
 ]
@@ -88,6 +91,7 @@ def train(
     time_limit: TimeLimit = None,
     checkpoint_every: Checkpoints = "5m",
     lr: Rate = 1e-3,
+    statistics_rate: StatisticsRate = STATISTICS_RATE,
     seed: Seed = 0,
     device: c.DeviceName = "auto",
     workers: Workers = None,
@@ -108,6 +112,7 @@ def train(
         time_limit=None if time_limit is None else parse_duration(time_limit),
         checkpoint_every=parse_duration(checkpoint_every),
         lr=lr,
+        statistics_rate=statistics_rate,
         loss=loss,
         precision=precision,
         seed=seed,

@@ -23,6 +23,9 @@ CROPS = ((256, 8, 0.5), (480, 2, 0.35), (704, 1, 0.15))
 WIDE_CROPS = ((1024, 1, 1.0),)
 """Stage 2: 16 tiles at a time."""
 
+STATISTICS_RATE = 0.1
+"""Of the statistics of tiles, as a share of the rate: a batch of a few crops tells levels with much noise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
@@ -50,8 +53,8 @@ class TrainConfig:
     time_limit: float | None = None
     """Seconds of this run and the ones it resumes; the learning rate has decayed by then."""
     lr: float = 1e-3
-    statistics_rate: float = 0.1
-    """Factor on the rate of the statistics of tiles: a batch of a few crops tells levels with much noise."""
+    statistics_rate: float = STATISTICS_RATE
+    """Factor on the rate of the statistics of tiles."""
     warmup: int = 100
     weight_decay: float = 0.01
     crops: tuple[tuple[int, int, float], ...] = CROPS
@@ -87,6 +90,10 @@ class TrainConfig:
             raise UsageError("A run has at least one step. Give --steps a number from 1 up.")
         if not (self.lr >= 0 and math.isfinite(self.lr)):
             raise UsageError(f"{self.lr} is no learning rate. Give --lr a number such as 1e-3.")
+        if not (self.statistics_rate >= 0 and math.isfinite(self.statistics_rate)):
+            raise UsageError(
+                f"{self.statistics_rate} is no share of a rate. Give --statistics-rate a number such as 0.1."
+            )
         if self.precision not in PRECISIONS:
             raise UsageError(f"There is no precision {self.precision!r}. Use one of {', '.join(PRECISIONS)}.")
         if self.loss not in LOSSES:

@@ -186,7 +186,7 @@ LITE = Preset(
     field_stride=16,
     smoothing=64.0,
     airlight_smoothing=256.0,
-    thin_haze=(0.08, 0.3),
+    thin_haze=(0.06, 0.2),
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)
     overlap=0,
     fixed_batch=16,

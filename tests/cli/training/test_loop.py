@@ -173,12 +173,27 @@ def test_test_samples_are_written_down(config, tmp_path, write_picture):
     assert len(held_out) == 2
 
 
+@pytest.mark.parametrize(("rate", "learn"), [(0.0, False), (1.0, True)])
+def test_statistics_of_tiles_learn_at_a_rate_of_their_own(config, rate, learn):
+    config = replace(config, overrides=(*config.overrides, "tile_statistics=true"), statistics_rate=rate, steps=2)
+    before = {name: value.clone() for name, value in Trainer.start(config).model.state_dict().items()}
+
+    train(config, ignore, refuse)
+
+    found = load_model(config.out / "weights.safetensors").state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value.half(), found[name].half())}
+    assert any("statistics" in name for name in moved) == learn
+    assert any("statistics" not in name for name in moved)
+
+
 def test_nonsense_is_refused(config):
     nonsense = [
         {"precision": "fp8"},
         {"loss": "l2"},
         {"lr": float("nan")},
         {"lr": -1.0},
+        {"statistics_rate": -0.1},
+        {"statistics_rate": float("inf")},
         {"workers": -1},
         {"crops": ((32, 1, 1.0),)},
         {"crops": ((64, 0, 1.0),)},
