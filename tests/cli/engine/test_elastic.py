@@ -8,7 +8,7 @@ from infdehaze.encoder import Encoder
 from infdehaze.ibssa import IBSSA
 from infdehaze.lmmoe import LMMoE
 
-from infdehaze_cli.engine import bottleneck, decode
+from infdehaze_cli.engine import attention, decode
 from infdehaze_cli.engine.elastic import Elastic, is_out_of_memory
 from infdehaze_cli.errors import BudgetError
 
@@ -54,7 +54,7 @@ FAULTS = {
     "encode": (Encoder, "forward", lambda self, x: len(x), 3, "tiles"),
     "decode": (Decoder, "forward", lambda self, latent, residuals: len(latent), 3, "tiles"),
     "project": (IBSSA, "project", lambda self, x: x.shape[1], 30, "tokens"),
-    "attend": (bottleneck, "block_attention", lambda q, *rest: q.shape[2], 30, "attention blocks"),
+    "attend": (attention, "block_attention", lambda q, *rest: q.shape[2], 30, "attention blocks"),
     "mix rows": (LMMoE, "sparse", lambda self, x, halo, windows, valid: x.shape[1], 12, "rows of windows"),
     "mix windows": (LMMoE, "sparse", lambda self, x, halo, windows, valid: windows, 5, "windows of the latent grid"),
     "compose": (decode, "scatter", lambda block, *rest: block.shape[2], 100, "rows of the output"),
