@@ -54,6 +54,7 @@ def even_chunks(total: int, size: int) -> Iterator[slice]:
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:
+    """Cut into parts of one size, the last of which is what remains."""
     for start in range(0, total, size):
         yield slice(start, min(total, start + size))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -28,24 +29,65 @@ class BusyClock:
         self.seconds += time.perf_counter() - self._started
 
 
+class _Stoppable(ABC):
+    """A thread that ends soon once ``_stop`` is set, and before what it uses is closed, whatever interrupts."""
+
+    def __init__(self, name: str) -> None:
+        self._stop = threading.Event()
+        # a join that was interrupted takes a thread for dead that still works (Python issue 90882)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run_through, name=name, daemon=True)
+
+    @abstractmethod
+    def _run(self) -> None: ...
+
+    def _run_through(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._over.set()
+
+    def _begin(self) -> None:
+        try:
+            self._thread.start()
+        except BaseException:
+            # interrupted, so that nobody will leave the context
+            self._stop.set()
+            if self._thread.is_alive():
+                self._end()
+            raise
+
+    def _end(self) -> None:
+        """Wait until the thread has ended; an interrupt stops it, and is raised afterwards."""
+        interrupt: BaseException | None = None
+        while not self._over.is_set():
+            try:
+                self._over.wait()
+            except BaseException as error:
+                interrupt = error
+                self._stop.set()
+        self._thread.join()
+        if interrupt is not None:
+            raise interrupt
+
+
 class _End:
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-class Prefetch(Generic[T]):
+class Prefetch(_Stoppable, Generic[T]):
     """Run an iterable in a thread, at most ``depth`` items ahead of its consumer, the one in the making included.
 
     Use as a context manager and iterate inside; leaving stops the thread wherever it is.
     """
 
     def __init__(self, items: Iterable[T], depth: int, clock: BusyClock | None = None) -> None:
+        super().__init__("infdehaze-prefetch")
         self._items = items
         self._clock = clock or BusyClock()
         self._queue: queue.Queue[T | _End] = queue.Queue()
         self._room = threading.Semaphore(depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="infdehaze-prefetch", daemon=True)
 
     def _run(self) -> None:
         try:
@@ -69,7 +111,7 @@ class Prefetch(Generic[T]):
         return False
 
     def __enter__(self) -> Iterator[T]:
-        self._thread.start()
+        self._begin()
         return self._consume()
 
     def _consume(self) -> Iterator[T]:
@@ -86,10 +128,10 @@ class Prefetch(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        self._end()
 
 
-class Sink(Generic[T]):
+class Sink(_Stoppable, Generic[T]):
     """Hand items to ``work`` in a thread; at most ``depth`` items wait, beside the one it works on.
 
     Use as a context manager: leaving it normally waits until all items are done and raises what went wrong; leaving it
@@ -97,12 +139,11 @@ class Sink(Generic[T]):
     """
 
     def __init__(self, work: Callable[[T], Any], depth: int, clock: BusyClock | None = None) -> None:
+        super().__init__("infdehaze-sink")
         self._work = work
         self._clock = clock or BusyClock()
         self._queue: queue.Queue[T | None] = queue.Queue(maxsize=depth)
-        self._stop = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="infdehaze-sink", daemon=True)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -134,7 +175,7 @@ class Sink(Generic[T]):
             return
 
     def __enter__(self) -> Sink[T]:
-        self._thread.start()
+        self._begin()
         return self
 
     def __exit__(
@@ -142,11 +183,14 @@ class Sink(Generic[T]):
     ) -> None:
         if error is not None:
             self._stop.set()
-            self._thread.join()
+            self._end()
             return
         try:
             self._offer(None)
+        except BaseException:
+            self._stop.set()
+            raise
         finally:
-            self._thread.join()
+            self._end()
         if self._error is not None:
             raise self._error

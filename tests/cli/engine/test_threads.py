@@ -1,5 +1,7 @@
 """Queues between threads: bounded, errors cross them as they are, and no thread is left behind."""
 
+import os
+import signal
 import threading
 import time
 
@@ -180,6 +182,76 @@ def test_an_error_inside_drops_what_waits():
     with pytest.raises(ZeroDivisionError):
         fail()
     assert done in ([], [0])
+
+
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt in the thread of the test."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupt_the_test():
+    # not before it waits
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, waiting for a thread is not interrupted")
+def test_an_interrupt_while_a_sink_is_waited_for_comes_after_its_work(interruptible):
+    done = []
+
+    def work(item):
+        interrupt_the_test()
+        done.append(item)
+
+    def feed():
+        with Sink(work, 3) as sink:
+            for item in range(3):
+                sink.put(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        feed()
+    # the item at work is finished, those behind it are dropped
+    assert done == [0]
+    assert "infdehaze-sink" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, waiting for a thread is not interrupted")
+def test_an_interrupt_while_a_producer_is_waited_for_comes_after_its_work(interruptible):
+    made = []
+
+    def produce():
+        yield 0
+        interrupt_the_test()
+        made.append(1)
+        yield 1
+
+    def consume():
+        with Prefetch(produce(), 2) as ahead:
+            next(ahead)
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    assert made == [1]
+    assert "infdehaze-prefetch" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("make", [lambda: Prefetch(iter(int, 1), 2), lambda: Sink(print, 2)])
+def test_an_interrupt_while_a_thread_begins_leaves_none(make, monkeypatch):
+    begin = threading.Thread.start
+
+    def interrupted(thread):
+        begin(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+
+    with pytest.raises(KeyboardInterrupt), make():
+        raise AssertionError("this is not reached")
+    assert not {t.name for t in threading.enumerate()} & {"infdehaze-prefetch", "infdehaze-sink"}
 
 
 def test_a_clock_counts_work_and_not_waiting(monkeypatch):
