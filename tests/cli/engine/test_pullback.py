@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from infdehaze.bottleneck import Bottleneck
+from infdehaze.network import InfDehaze
 from infdehaze.presets import PRESETS
 
 from infdehaze_cli.attribution.budget import bottleneck_bytes
@@ -112,16 +112,7 @@ def test_where_nothing_fits_it_says_so(make_model, monkeypatch):
 def test_the_bottleneck_takes_what_was_predicted_or_less(rows, cols, chunk, change):
     preset = replace(LITE, bottleneck_depth=1, **change)
     torch.manual_seed(0)
-    module = Bottleneck(
-        preset.widths[-1],
-        preset.bottleneck_heads,
-        preset.bottleneck_depth,
-        preset.block_tokens,
-        preset.hash_bits,
-        preset.neighbours,
-        preset.expert_expansion,
-    )
-    module.eval().requires_grad_(False)
+    module = InfDehaze(preset).eval().requires_grad_(False).bottleneck
     device = on_cpu()
 
     pullback = ScenePullback(module, torch.ones(rows, cols, dtype=torch.bool), device, chunk, pytest.fail)
