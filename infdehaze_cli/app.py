@@ -68,22 +68,43 @@ def _trace() -> None:
         sys.stderr.write(redacted(traceback.format_exc()))
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+class _Signals:
+    """Makes Ctrl-C and a plain kill end the program, both with everything unfinished removed; remembers which came.
+
+    Compiled code was seen to swallow what is raised here, and to fail with an error of its own instead.
+    """
+
+    def __init__(self) -> None:
+        self.code = 0
+        with suppress(ValueError):
+            # a program in the background is told to ignore Ctrl-C
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, self._interrupt)
+            signal.signal(signal.SIGTERM, self._terminate)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.code = INTERRUPTED
+        raise KeyboardInterrupt
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        self.code = TERMINATED
+        raise SystemExit(TERMINATED)
 
 
 def _run(arguments: list[str] | None) -> int:
-    # a plain kill leaves the same way as Ctrl-C: everything unfinished is removed
-    with suppress(ValueError):
-        signal.signal(signal.SIGTERM, _terminate)
+    signals = _Signals()
+    code = _invoke(arguments, signals)
+    if code == INTERRUPTED:
+        complain("interrupted")
+    return code
+
+
+def _invoke(arguments: list[str] | None, signals: _Signals) -> int:
     try:
         result = app(arguments, prog_name="infdehaze", standalone_mode=False)
-        if result == INTERRUPTED:
-            complain("interrupted")
         return result if isinstance(result, int) else 0
     except (typer.Abort, KeyboardInterrupt):
         # typer turns what comes while a command runs into an abort, and not what comes just before or after
-        complain("interrupted")
         return INTERRUPTED
     except typer.TyperException as error:
         # a group without a command has printed its help, and raises without a message
@@ -92,9 +113,13 @@ def _run(arguments: list[str] | None) -> int:
         return error.exit_code
     except InfdehazeError as error:
         _trace()
+        if signals.code:
+            return signals.code
         complain(str(error))
         return error.exit_code
     except Exception as error:
         _trace()
+        if signals.code:
+            return signals.code
         complain(f"a bug of ours: {type(error).__name__}: {error}. Run again with --debug and report it.")
         return 1

@@ -71,7 +71,7 @@ def cli(monkeypatch, capsys, scratch, tiny_checkpoint):
     monkeypatch.setenv("INFDEHAZE_WEIGHTS", str(tiny_checkpoint))
     monkeypatch.setenv("INFDEHAZE_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "200")
-    terminate = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments: object) -> Ended:
         capsys.readouterr()
@@ -81,7 +81,8 @@ def cli(monkeypatch, capsys, scratch, tiny_checkpoint):
         return Ended(code if isinstance(code, int) else 0, *capsys.readouterr())
 
     yield run
-    signal.signal(signal.SIGTERM, terminate)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

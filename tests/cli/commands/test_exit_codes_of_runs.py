@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from rasterio.transform import Affine
 
 from infdehaze_cli import api, work_folder
 from infdehaze_cli import app as program_app
+from infdehaze_cli.errors import StorageError
 
 Usage = namedtuple("Usage", "total used free")
 PLACE = {"crs": "EPSG:32633", "transform": Affine(1, 0, 463_000, 0, -1, 5_571_000)}
@@ -120,6 +122,31 @@ def test_an_interrupt_that_comes_outside_of_a_command_is_130_too(cli, monkeypatc
     ended = cli("doctor")
 
     assert (ended.code, ended.out, ended.err) == (130, "", "infdehaze: interrupted\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("torn"), StorageError("It cannot be read. Try again.")])
+@pytest.mark.parametrize(
+    ("number", "code", "says"), [(signal.SIGINT, 130, "infdehaze: interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+def test_an_error_that_a_signal_left_behind_is_no_bug(cli, monkeypatch, number, code, says, error):
+    def swallow(*arguments, **more):
+        with suppress(KeyboardInterrupt, SystemExit):
+            signal.raise_signal(number)
+        raise error
+
+    monkeypatch.setattr(program_app, "app", swallow)
+
+    ended = cli("doctor")
+
+    assert (ended.code, ended.out, ended.err) == (code, "", says)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no background jobs of a shell")
+def test_a_program_in_the_background_goes_on_through_an_interrupt(cli):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    assert cli("models", "--json").code == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize(
