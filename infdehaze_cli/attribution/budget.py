@@ -163,7 +163,8 @@ def bottleneck_bytes(preset: Preset, chunk_tokens: int, grid_cols: int) -> int:
     attend = seen * width + head + 4 * preset.block_tokens**2
     inside, whole = window**2, (window + 2 * halo) ** 2
     per_window = width * (whole * (preset.expert_expansion + 2) + inside * (preset.expert_expansion + 3))
-    mix = experts * max(1, chunk_tokens // inside) * per_window
+    # windows of one row at a time
+    mix = experts * max(1, min(chunk_tokens // inside, -(-grid_cols // window))) * per_window
     return max(forward, 4 * max(project, attend, mix))
 
 

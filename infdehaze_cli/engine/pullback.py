@@ -1,7 +1,7 @@
 """The bottleneck over a scene's latents and back, streamed: the host holds the scene, the device a chunk of tokens.
 
 Forward it is that of a run, which keeps the inputs of the layers. On the way back each layer is computed again: its
-attention as in a run, for its gradient in groups of blocks, its experts in pieces of whole windows with their halo.
+attention as in a run, for its gradient in groups of blocks, its experts in rows of windows with their halo.
 
 Axes: H W rows and columns of the scene's latent grid, N tokens that hold data, n of them, C channels, h heads, D head
 dimension.
@@ -9,7 +9,7 @@ dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from torch import Tensor
 
 from infdehaze_cli.store import HostArray, SceneArray, Workspace
 
-from .attention import Amounts, attend_blocks, attended_bands, orders, project, span
+from .attention import attend_blocks, attended_bands, orders, project, span
 from .bottleneck import stream_bottleneck
 from .device import Device
+from .elastic import Elastic
 
 WORKSPACE = Workspace(Path())
 """Everything lies in memory; nothing is written there."""
@@ -58,6 +59,12 @@ class ScenePullback:
         self._chunk_tokens, self._note = chunk_tokens, note
         self._token_N = occupied_HW.flatten().nonzero()[:, 0]
         self._inputs: list[Tensor] = []
+        self._layers = [layer for layer in bottleneck.layers if isinstance(layer, BottleneckLayer)]
+        first = self._layers[0]
+        block = 1 if first.attention is None else first.attention.block
+        self._tokens = Elastic("tokens of the bottleneck", chunk_tokens, note)
+        self._blocks = Elastic("attention blocks", chunk_tokens // block, note)
+        self._windows = Elastic("windows of the latent grid", chunk_tokens // first.moe.window**2, note)
 
     def forward(self, latent_HWC: Tensor) -> Tensor:
         """Return what :meth:`Bottleneck.forward` does, (H, W, C) on the host, and keep what :meth:`backward` needs."""
@@ -85,8 +92,7 @@ class ScenePullback:
     def backward(self, grad_HWC: Tensor) -> Tensor:
         """Return the gradient at the input of the last :meth:`forward`, which it forgets."""
         grad_HWC = grad_HWC.clone()
-        layers = [layer for layer in self._bottleneck.layers if isinstance(layer, BottleneckLayer)]
-        for layer in reversed(layers[: len(self._inputs)]):
+        for layer in reversed(self._layers[: len(self._inputs)]):
             before_HWC = self._inputs.pop()
             if layer.attention is None or not len(self._token_N):
                 self._mix_back(layer, before_HWC, grad_HWC)
@@ -97,18 +103,15 @@ class ScenePullback:
     def _layer_back(self, layer: BottleneckLayer, attention: IBSSA, before_HWC: SceneArray, grad_HWC: Tensor) -> None:
         """Take a gradient through the experts, then through the attention, in place."""
         device, chunk = self._device, self._chunk_tokens
-        amounts = Amounts.of(chunk, attention.block, 1, self._note)
         with torch.no_grad():
-            stores, codes = project(
-                layer, attention, before_HWC, self._token_N, WORKSPACE, device, chunk, amounts.tokens
-            )
+            stores, codes = project(layer, attention, before_HWC, self._token_N, WORKSPACE, device, chunk, self._tokens)
             qkv_hND = [store.read(slice(0, attention.heads)) for store in stores]
             order_hN1 = orders(codes, slice(0, attention.heads))
             # the result takes the place of the queries that it is given
             result_hND = _held(qkv_hND[0])
             given = [result_hND.read(slice(0, attention.heads)), *qkv_hND[1:]]
             blocks = len(block_bounds(len(self._token_N), attention.block))
-            amounts.blocks.run(blocks, partial(attend_blocks, attention, given, order_hN1, device))
+            self._blocks.run(blocks, partial(attend_blocks, attention, given, order_hN1, device))
             bands = attended_bands(
                 layer,
                 before_HWC,
@@ -116,7 +119,7 @@ class ScenePullback:
                 result_hND,
                 device,
                 max(1, chunk // grad_HWC.shape[1]),
-                amounts.tokens,
+                self._tokens,
             )
             between_HWC = torch.cat([band_HWC for _, band_HWC in bands])
             result_hND.close()
@@ -124,11 +127,9 @@ class ScenePullback:
         self._mix_back(layer, between_HWC, grad_HWC)
         del between_HWC
         for head in range(attention.heads):
-            self._head_back(
-                attention, head, [x[head] for x in qkv_hND], [o[head, :, 0] for o in order_hN1], grad_HWC, amounts
-            )
+            self._head_back(attention, head, [x[head] for x in qkv_hND], [o[head, :, 0] for o in order_hN1], grad_HWC)
         work = partial(self._project_back, layer, attention, before_HWC, qkv_hND, grad_HWC)
-        amounts.tokens.run(len(self._token_N), work)
+        self._tokens.run(len(self._token_N), work)
 
     def _head_back(
         self,
@@ -137,7 +138,6 @@ class ScenePullback:
         qkv_ND: list[Tensor],
         order_N: list[Tensor],
         grad_HWC: Tensor,
-        amounts: Amounts,
     ) -> None:
         """Put the gradients of a head's queries, keys and values in their place."""
         D = qkv_ND[0].shape[1]
@@ -161,7 +161,7 @@ class ScenePullback:
             for found, order, grad_nD in zip(found_ND, order_N, grads, strict=True):
                 found.index_add_(0, order[seen], grad_nD)
 
-        amounts.blocks.run(len(block_bounds(len(order_N[0]), attention.block)), attend_back)
+        self._blocks.run(len(block_bounds(len(order_N[0]), attention.block)), attend_back)
         for x_ND, found in zip(qkv_ND, found_ND, strict=True):
             x_ND.copy_(found)
 
@@ -188,10 +188,16 @@ class ScenePullback:
         grad_HWC.view(-1, C).index_add_(0, token_n, found_nC)
 
     def _mix_back(self, layer: BottleneckLayer, x_HWC: Tensor, grad_HWC: Tensor) -> None:
-        """Take a gradient through the experts, in place."""
+        """Take a gradient through the experts, in place: some windows of a row at a time, with their halo."""
+        (H, W), side = x_HWC.shape[:2], layer.moe.window
         around_HWC = torch.zeros_like(grad_HWC)
-        for inner, seen, halo in self._pieces(layer.moe.window, *x_HWC.shape[:2]):
-            with self._device.metered(inner[0].start == inner[1].start == 0):
+
+        def mix_back(top: int, windows: slice) -> None:
+            bottom, left, right = min(top + side, H), windows.start * side, min(windows.stop * side, W)
+            halo = min(HALO, top), min(HALO, H - bottom), min(HALO, left), min(HALO, W - right)
+            inner = slice(top, bottom), slice(left, right)
+            seen = slice(top - halo[0], bottom + halo[1]), slice(left - halo[2], right + halo[3])
+            with self._device.metered(top == left == 0):
                 valid = self._device.to_device(self._occupied_HW[seen].clone())[None, ..., None]
                 leaf = self._device.to_device(x_HWC[seen].clone()).requires_grad_()
                 given = self._device.to_device(grad_HWC[inner] * self._occupied_HW[inner][..., None])[None]
@@ -200,20 +206,10 @@ class ScenePullback:
                 (found,) = self._device.to_host(list(torch.autograd.grad(y_1HWC, leaf, given))).wait()
                 del valid, leaf, given, y_1HWC
             around_HWC[seen] += found
-        grad_HWC += around_HWC
 
-    def _pieces(
-        self, window: int, height: int, width: int
-    ) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice], tuple[int, int, int, int]]]:
-        """Cut the grid into pieces of whole windows: each piece, the same with its halo, and how far that reaches."""
-        cols = max(1, min(-(-width // window), self._chunk_tokens // window**2)) * window
-        rows = max(1, self._chunk_tokens // (cols * window)) * window
-        for top in range(0, height, rows):
-            for left in range(0, width, cols):
-                bottom, right = min(top + rows, height), min(left + cols, width)
-                halo = min(HALO, top), min(HALO, height - bottom), min(HALO, left), min(HALO, width - right)
-                seen = slice(top - halo[0], bottom + halo[1]), slice(left - halo[2], right + halo[3])
-                yield (slice(top, bottom), slice(left, right)), seen, halo
+        for top in range(0, H, side):
+            self._windows.run(-(-W // side), partial(mix_back, top))
+        grad_HWC += around_HWC
 
 
 def _held(values: Tensor) -> HostArray:
