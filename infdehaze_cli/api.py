@@ -16,8 +16,8 @@ from infdehaze.network import InfDehaze, count_parameters
 from infdehaze.weights import load_model
 
 from .calibration import calibrate, estimate_seconds
-from .engine import Reporter, Silent, execute, peak_rss_bytes, resolve_device
-from .errors import UsageError
+from .engine import Measured, Reporter, Silent, execute, peak_rss_bytes, resolve_device
+from .errors import UsageError, WriteError
 from .host_memory import CACHE_MOST, SourceFacts
 from .identity import identify
 from .journal import Done
@@ -25,6 +25,7 @@ from .plan import Plan, RunConfig
 from .planner import make_plan
 from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, parse_wavelengths, redacted
 from .report import Beside, VrtWriter
+from .retry import persist
 from .stac import check_item, write_item
 from .work_folder import WorkFolder, claim
 
@@ -213,48 +214,64 @@ def dehaze(
         with claim(config.scratch, dst, reporter.note) as work:
             chosen = _begin(work, scene, model, config, bands, reporter, resume=resume)
             before = work.journal.done
-            with (
-                gdal_environment(chosen.gdal_cache_bytes),
-                # each thread has a handle of its own
-                Scene.open(src, bands=bands, scale_range=_limits(scene)) as second,
-                VrtWriter(scene, dst, overwrite=overwrite)
-                if vrt
-                else OutputWriter(
-                    scene,
-                    dst,
-                    format=format,
-                    profile=profile,
-                    other_bands=other_bands,
-                    wavelengths=None if wavelengths is None else parse_wavelengths(wavelengths, scene.count),
-                    creation_options=creation_options or {},
-                    overwrite=overwrite,
-                    tags=_tags(config, chosen),
-                    work_dir=work.path,
-                    token=work.token,
-                ) as writer,
-                _haze_writer(scene, haze_map, dst, writer, overwrite, work.token) as map_writer,
-            ):
-                scene.check_same(second)
-                measured = execute(
-                    chosen,
-                    model,
-                    scene,
-                    second,
-                    beside.writer(map_writer or writer),
-                    scratch=work.path,
-                    budget=config.gpu_mem,
-                    strength=config.strength,
-                    reporter=reporter,
-                    journal=work.journal,
-                )
-                reporter.phase("finish", 1)
-                finishing = time.perf_counter()
-                if map_writer is not None:
-                    map_writer.finish()
-                writer.finish()
-                if stac is not None:
-                    write_item(stac, dst)
-                reporter.advance()
+
+            def attempt() -> tuple[Measured, float]:
+                with (
+                    gdal_environment(chosen.gdal_cache_bytes),
+                    # each thread has a handle of its own
+                    Scene.open(src, bands=bands, scale_range=_limits(scene)) as second,
+                    VrtWriter(scene, dst, overwrite=overwrite)
+                    if vrt
+                    else OutputWriter(
+                        scene,
+                        dst,
+                        format=format,
+                        profile=profile,
+                        other_bands=other_bands,
+                        wavelengths=None if wavelengths is None else parse_wavelengths(wavelengths, scene.count),
+                        creation_options=creation_options or {},
+                        overwrite=overwrite,
+                        tags=_tags(config, chosen),
+                        work_dir=work.path,
+                        token=work.token,
+                    ) as writer,
+                    _haze_writer(scene, haze_map, dst, writer, overwrite, work.token) as map_writer,
+                ):
+                    scene.check_same(second)
+                    measured = execute(
+                        chosen,
+                        model,
+                        scene,
+                        second,
+                        beside.writer(map_writer or writer),
+                        scratch=work.path,
+                        budget=config.gpu_mem,
+                        strength=config.strength,
+                        reporter=reporter,
+                        journal=work.journal,
+                    )
+                    reporter.phase("finish", 1)
+                    finishing = time.perf_counter()
+                    # all is on the disk before anything gets its name
+                    for each in (map_writer, writer):
+                        if each is not None:
+                            each.complete()
+                    for each in (map_writer, writer):
+                        if each is not None:
+                            each.finish()
+                    if stac is not None:
+                        write_item(stac, dst)
+                    reporter.advance()
+                    return measured, finishing
+
+            def again(error: BaseException) -> bool:
+                # GDAL may have dropped the block whose write failed, so that all of the output has to be written anew
+                if isinstance(error, WriteError):
+                    reporter.note(f"{error} The output is written again.")
+                    work.tidy()
+                return isinstance(error, WriteError)
+
+            measured, finishing = persist(attempt, again)
         total = time.perf_counter() - started
         seconds = {**measured.seconds, "finish": started + total - finishing, "total": total}
         result = RunResult(

@@ -10,6 +10,7 @@ __all__ = [
     "InputError",
     "StorageError",
     "UsageError",
+    "WriteError",
 ]
 
 
@@ -35,6 +36,10 @@ class StorageError(InfdehazeError):
     """A disk is full, read-only or failing, or the destination cannot be written."""
 
     exit_code = 5
+
+
+class WriteError(StorageError):
+    """A write of an output failed although its disk has room: all of it may do better when it is written again."""
 
 
 class CorruptError(InfdehazeError):

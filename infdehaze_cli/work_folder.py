@@ -44,13 +44,17 @@ class WorkFolder:
 
     def __init__(self, path: Path, token: str, dst: str) -> None:
         self.path, self.token, self._dst = path, token, dst
-        for entry in path.iterdir():
-            if entry.name not in KEPT:
-                _remove(entry)
+        self.tidy()
         self.journal = Journal(path / KEPT[1])
         if not self.journal.worth_keeping:
             self.restart()
         self.found = self.journal.worth_keeping
+
+    def tidy(self) -> None:
+        """Remove all from which nobody goes on."""
+        for entry in self.path.iterdir():
+            if entry.name not in KEPT:
+                _remove(entry)
 
     def restart(self) -> None:
         """Forget what an earlier run has done."""

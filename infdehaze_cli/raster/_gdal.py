@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,9 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, Raster
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster.locations import redacted
 
-#: Everything that GDAL, rasterio and the operating system raise on a failing read or write.
-GDAL_ERRORS: tuple[type[BaseException], ...] = (RasterioError, CPLE_BaseError, OSError, ValueError)
+#: Everything that GDAL, rasterio and the operating system raise on a failing read or write; rasterio has a
+#: SystemError for what GDAL says nothing about.
+GDAL_ERRORS: tuple[type[BaseException], ...] = (RasterioError, CPLE_BaseError, OSError, ValueError, SystemError)
 
 # ``warnings.catch_warnings`` swaps a list of the whole process: two threads must not do so at once.
 _warnings_lock = threading.RLock()
@@ -55,6 +59,48 @@ def failing_disk(path: str | Path) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def refusing_disk(folder: Path) -> OSError | None:
+    """Return what the system says when a small file is written plainly to a folder; None if well.
+
+    GDAL hardly ever tells a full disk from one that has failed once.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            for _ in range(_PROBES):
+                if file.write(bytes(_PROBE)) != _PROBE:
+                    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        return error
+    return None
+
+
+def abandon(dataset: Any, path: Path) -> None:
+    """Close a file that is being written and is not wanted any more.
+
+    Its descriptors lead nowhere by then: where a write had failed, libtiff 4.7 was seen to follow a chain of
+    directories through pixels, without end, when the file was closed. From nowhere nothing can be read.
+    """
+    if os.name == "posix":
+        with suppress(OSError):
+            _divert(path)
+    with suppress(*GDAL_ERRORS):
+        dataset.close()
+
+
+def _divert(path: Path) -> None:
+    """Let the descriptors of this process for a file lead to the null device."""
+    file = path.stat()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    try:
+        for entry in list(Path("/dev/fd").iterdir()):
+            # the listing had one of its own, which is closed
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(int(entry.name)), file):
+                    os.dup2(nowhere, int(entry.name), inheritable=False)
+    finally:
+        os.close(nowhere)
 
 
 def reason(error: BaseException) -> str:

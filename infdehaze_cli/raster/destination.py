@@ -17,8 +17,9 @@ import rasterio
 import rasterio.shutil
 from rasterio.io import MemoryFile
 
-from infdehaze_cli.errors import StorageError, UsageError
-from infdehaze_cli.raster._gdal import GDAL_ERRORS, collected_log, quiet, reason
+from infdehaze_cli import retry
+from infdehaze_cli.errors import StorageError, UsageError, WriteError
+from infdehaze_cli.raster._gdal import GDAL_ERRORS, collected_log, quiet, reason, refusing_disk
 from infdehaze_cli.raster.locations import is_local, redacted
 from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.remote import RemoteTarget
@@ -185,7 +186,8 @@ def check_options(scene: Scene, metadata: Metadata, driver: str, options: Mappin
     """
     side, count = 64, len(metadata.colours)
     small = {"height": side, "width": side, "count": count, "dtype": scene.dtype.name}
-    pixels = np.zeros((count, side, side), dtype=scene.dtype)
+    # more than one value, so that no option takes the block for one without data
+    pixels = (np.indices((count, side, side)).sum(0) % 2).astype(scene.dtype)
     creation = metadata.creation()
     try:
         with (
@@ -201,31 +203,48 @@ def check_options(scene: Scene, metadata: Metadata, driver: str, options: Mappin
                 rasterio.shutil.copy(first.name, second.name, driver=driver, **options)
             with (second if driver == "COG" else first).open() as dataset:
                 same = dataset.shape == (side, side)
+                held = dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1) is not None
     except GDAL_ERRORS as error:
         raise UsageError(f"The creation options do not work ({reason(error)}); see GDAL's {driver} driver.") from error
     for message in messages:
         if "creation option" in message or "not recognised" in message:
             raise UsageError(f"Wrong creation option ({message.rstrip('. ')}); see GDAL's {driver} driver.")
+    if not held:
+        raise UsageError(f"The creation options cannot hold {scene.dtype} pixels; see GDAL's {driver} driver.")
     if not same:
         raise UsageError("The creation options change the size of the picture; leave out those that warp it.")
+
+
+def write_error(
+    what: str, error: BaseException, *folders: Path, advice: str = "check the disk and the free space on it"
+) -> StorageError:
+    """Return the error for a write that failed: a `WriteError` unless a folder of its refuses whatever is written.
+
+    Ask before what was written is removed, or a full disk has room again.
+    """
+    for folder in folders:
+        refusal = refusing_disk(folder)
+        if refusal is not None and not retry.may_pass(refusal):
+            return StorageError(f"{what} ({refusal.strerror or refusal}); {advice}.")
+    return WriteError(f"{what} ({reason(error)}); {advice}.")
 
 
 def sync_and_rename(finished: Path, dst: Path) -> None:
     """Bring a finished file safely to the disk, then give it its name, in one step for whoever looks."""
     sidecar = finished.with_name(finished.name + ".aux.xml")
-    _sync(finished)
+    sync(finished)
     for stale in _sidecars(dst):
         stale.unlink(missing_ok=True)
     if sidecar.exists():
-        _sync(sidecar)
+        sync(sidecar)
         sidecar.replace(dst.with_name(dst.name + ".aux.xml"))
     finished.replace(dst)
     if os.name == "posix":
-        _sync(dst.parent)
+        sync(dst.parent)
 
 
-def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk; what fails here is lost, and has to be written again."""
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -14,9 +13,18 @@ from numpy.typing import NDArray
 
 from infdehaze_cli.errors import StorageError
 from infdehaze_cli.geometry import Window
-from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
-from infdehaze_cli.raster.destination import check_destination, remove_all, sync_and_rename, temporary_name
+from infdehaze_cli.raster._gdal import GDAL_ERRORS, abandon, open_quietly, reason, to_rasterio
+from infdehaze_cli.raster.destination import (
+    check_destination,
+    remove_all,
+    sync,
+    sync_and_rename,
+    temporary_name,
+    write_error,
+)
+from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.source import Block, Scene
+from infdehaze_cli.raster.verify import UNWRITTEN, Written, verify
 
 _COG = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "NUM_THREADS": "ALL_CPUS", "BIGTIFF": "IF_SAFER"}
 
@@ -46,7 +54,7 @@ class MapWriter:
     UsageError
         If ``dst`` is impossible or exists.
     StorageError
-        If it cannot be created or written.
+        If it cannot be created or written; a `WriteError` where it may do better when all of it is written again.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class MapWriter:
             remove_all(left)
         place = {key: value for key, value in scene.metadata.creation().items() if key in ("crs", "transform")}
         self._dataset: Any = None
+        self._sums, self._whole = Written(), False
         try:
             self._dataset = open_quietly(
                 self._partial,
@@ -93,43 +102,54 @@ class MapWriter:
             if scene.metadata.rpcs is not None:
                 self._dataset.rpcs = scene.metadata.rpcs
         except GDAL_ERRORS as error:
+            failed = self._failed(error)
             self.close()
-            raise self._failed(error) from error
+            raise failed from error
 
     def write(self, window: Window, values: NDArray[np.float32]) -> None:
         """Write a window of all bands, (bands, rows, cols)."""
         try:
             self._dataset.write(values, window=to_rasterio(window))
+            self._sums.add(to_rasterio(window), values)
         except GDAL_ERRORS as error:
             raise self._failed(error) from error
 
-    def finish(self) -> Path:
-        """Complete the file and give it its name."""
+    def complete(self) -> None:
+        """Complete the file under its temporary name, and check every block of it."""
         try:
+            metadata = Metadata.of(self._dataset, has_masks=False)
+            shape = (self._dataset.count, *self._dataset.shape)
             self._dataset.close()
-            whole = self._partial
             if self._cog is not None:
-                whole = self._cog
-                rasterio.shutil.copy(str(self._partial), str(whole), driver="COG", **_COG)
+                rasterio.shutil.copy(str(self._partial), str(self._cog), driver="COG", **_COG)
                 remove_all(self._partial)
-            with open_quietly(whole) as written:
-                # GDAL does not always say when a disk was full
-                for _, window in written.block_windows():
-                    written.read(window=window)
-            sync_and_rename(whole, self._dst)
+            whole, cog = self._cog or self._partial, self._cog is not None
+            verify(whole, shape, "float32", metadata=metadata, cog=cog, written=self._sums)
+            sync(whole)
+        except UNWRITTEN as error:
+            failed = self._failed(error)
+            self.close()
+            raise failed from error
+        self._whole = True
+
+    def finish(self) -> Path:
+        """Complete the file, unless it is, and give it its name."""
+        if not self._whole:
+            self.complete()
+        try:
+            sync_and_rename(self._cog or self._partial, self._dst)
         except GDAL_ERRORS as error:
             self.close()
-            raise self._failed(error) from error
+            raise StorageError(f"Writing {self._dst} failed ({reason(error)}); check the disk.") from error
         return self._dst
 
     def _failed(self, error: BaseException) -> StorageError:
-        return StorageError(f"Writing {self._dst} failed ({reason(error)}); check the disk and the free space on it.")
+        return write_error(f"Writing {self._dst} failed", error, self._dst.parent)
 
     def close(self) -> None:
         """Remove what is unfinished; does nothing after `finish`."""
         if self._dataset is not None:
-            with suppress(*GDAL_ERRORS):
-                self._dataset.close()
+            abandon(self._dataset, self._partial)
         remove_all(self._partial)
         if self._cog is not None:
             remove_all(self._cog)
@@ -191,8 +211,12 @@ class HazeMapWriter:
         depth = haze[:3] if self._bands == 3 else haze[:3].mean(0, keepdims=True)
         self._map.write(block.window, np.where(block.valid, depth, np.float32("nan")))
 
+    def complete(self) -> None:
+        """Complete the map under its temporary name."""
+        self._map.complete()
+
     def finish(self) -> Path:
-        """Complete the map and give it its name."""
+        """Complete the map, unless it is, and give it its name."""
         return self._map.finish()
 
     def __enter__(self) -> HazeMapWriter:

@@ -137,6 +137,35 @@ class Metadata:
             for domain, items in domains.items():
                 _update_tags(dataset, domain or band_domain, items, band)
 
+    def lost_in(self, dataset: Any) -> list[str]:
+        """Return in words what a GeoTIFF that was read back lacks.
+
+        It is not asked to say the same: a GeoTIFF cannot hold every CRS as it is, moves control points by half a pixel,
+        takes a first band without a colour for grey, and white space in its XML is not what it was.
+        """
+        found = Metadata.of(dataset, has_masks=self.has_mask)
+        # with control points GDAL decides about two of these
+        kinds = ["gcps", "rpcs", *([] if self.gcps else ["crs", "transform"])]
+        lost = [name for name in kinds if getattr(self, name) and not getattr(found, name)]
+        lost += ["nodata"] if self.nodata is not None and found.nodata is None else []
+        lost += ["scales"] if (self.scales, self.offsets) != (found.scales, found.offsets) else []
+        seen = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+        if any(one in seen and one != other for one, other in zip(self.colours, found.colours, strict=True)):
+            lost.append("colours")
+        return [*lost, *sorted(self._told() - found._told())]
+
+    def _told(self) -> set[str]:
+        """Return which items there are, and where: of a domain that is XML itself, the domain."""
+        words = ({"description": d or "", "unit": u or ""} for d, u in zip(self.descriptions, self.units, strict=True))
+        return {
+            f"{domain} {'' if domain.startswith('xml:') else key} ({number})"
+            for number, place in enumerate((self.tags, *self.band_tags, *({"": each} for each in words)))
+            for domain, items in place.items()
+            for key, value in items.items()
+            # without a transform that one has no place
+            if value.strip() and key != "AREA_OR_POINT"
+        }
+
     def creation(self) -> dict[str, Any]:
         """Return the keywords of `rasterio.open` that have to be known when a GeoTIFF is created."""
         rgb = self.colours[:3] == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)

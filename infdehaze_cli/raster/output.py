@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 
 from infdehaze_cli.errors import StorageError
 from infdehaze_cli.raster import others
-from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, reason, to_rasterio
+from infdehaze_cli.raster._gdal import GDAL_ERRORS, abandon, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.bands import OtherBands, kept_bands
 from infdehaze_cli.raster.cog import CARRIER_DOMAIN, make_cog
-from infdehaze_cli.raster.destination import check_free_space, check_options, choose_target, remove_all, temporary_name
+from infdehaze_cli.raster.destination import (
+    check_free_space,
+    check_options,
+    choose_target,
+    remove_all,
+    sync,
+    temporary_name,
+    write_error,
+)
 from infdehaze_cli.raster.locations import is_local
+from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.profiles import (
     NO_OPTIONS,
     check_lossy,
@@ -26,10 +35,11 @@ from infdehaze_cli.raster.profiles import (
     find_profile,
     gtiff_options,
     intermediate_options,
+    is_lossless,
 )
 from infdehaze_cli.raster.scaling import largest, unscale
 from infdehaze_cli.raster.source import Block, Scene
-from infdehaze_cli.raster.verify import verify
+from infdehaze_cli.raster.verify import UNWRITTEN, Written, verify
 
 
 class OutputWriter:
@@ -97,7 +107,7 @@ class OutputWriter:
             check_lossy(scene.shown, scene.dtype, colours)
             self._metadata = self._metadata.masked()
         self._target = choose_target(scene.path, dst, work_dir, overwrite=overwrite, parts=scene.files)
-        self._written = 0
+        self._written, self._sums, self._whole = 0, Written(), False
         overrides = {**chosen.options, **{key.upper(): value for key, value in creation_options.items()}}
         name = temporary_name(dst, token)
         self._final = self._target.folder / f"{name}.tmp.tif"
@@ -128,10 +138,11 @@ class OutputWriter:
             )
             self._metadata.apply(self._dataset, self._tags, band_domain=CARRIER_DOMAIN if self._cog else "")
         except GDAL_ERRORS as error:
+            failed = write_error(
+                f"Cannot create {self._raw}", error, self._raw.parent, advice="check that its folder can be written"
+            )
             self._remove()
-            raise StorageError(
-                f"Cannot create {self._raw} ({reason(error)}); check that its folder can be written."
-            ) from error
+            raise failed from error
         except BaseException:
             self._remove()
             raise
@@ -179,6 +190,7 @@ class OutputWriter:
                 self._dataset.write(native, window=window)
                 if mask is not None:
                     self._dataset.write_mask(mask, window=window)
+            self._sums.add(window, native, mask)
         except GDAL_ERRORS as error:
             raise self._failed(error) from error
         self._written += block.window.pixels
@@ -206,13 +218,8 @@ class OutputWriter:
             )
         return out
 
-    def finish(self) -> Path:
-        """Complete the file, check every block of it, and give it its name, or upload it.
-
-        Returns
-        -------
-        Path
-            The output; of an upload, the file that was sent, which is gone.
+    def complete(self) -> None:
+        """Complete the file under its temporary name, and check every block of it.
 
         Raises
         ------
@@ -223,15 +230,62 @@ class OutputWriter:
         if self._written < scene.height * scene.width:
             raise ValueError("finish was called before all windows were written")
         try:
+            metadata = self._written_metadata()
             self._dataset.close()
+            shape, dtype = (len(self._bands), scene.height, scene.width), scene.dtype.name
+            lossless = is_lossless(self._options)
             if self._cog:
+                if not lossless:
+                    verify(self._raw, shape, dtype, written=self._sums)
                 make_cog(self._raw, self._final, self._options)
                 remove_all(self._raw)
-            verify(self._final, scene, len(self._bands), sparse="SPARSE_OK" in self._options, metadata=self._metadata)
+            verify(
+                self._final,
+                shape,
+                dtype,
+                sparse="SPARSE_OK" in self._options,
+                metadata=metadata,
+                cog=self._cog,
+                written=self._sums if lossless else None,
+            )
+            if is_local(self._dst):
+                sync(self._final)
+        except UNWRITTEN as error:
+            failed = self._failed(error)
+            self._remove()
+            raise failed from error
+        except BaseException:
+            self._remove()
+            raise
+        self._whole = True
+
+    def _written_metadata(self) -> Metadata:
+        """Return the metadata that the file was given, as it would be read."""
+        written = Metadata.of(self._dataset, has_masks=self._metadata.has_mask)
+        renamed = tuple({"" if d == CARRIER_DOMAIN else d: items for d, items in b.items()} for b in written.band_tags)
+        return replace(written, band_tags=renamed)
+
+    def finish(self) -> Path:
+        """Complete the file, unless it is, and give it its name, or upload it.
+
+        Returns
+        -------
+        Path
+            The output; of an upload, the file that was sent, which is gone.
+
+        Raises
+        ------
+        StorageError
+            As `complete`, and if it cannot get its name.
+        """
+        if not self._whole:
+            self.complete()
+        try:
             self._target.publish(self._final)
         except GDAL_ERRORS as error:
             self._remove()
-            raise self._failed(error) from error
+            # it may have its name already, and what stands beside it too: nothing is to be written again
+            raise StorageError(f"Writing {self._target.shown} failed ({reason(error)}); check the disk.") from error
         except BaseException:
             self._remove()
             raise
@@ -241,15 +295,12 @@ class OutputWriter:
         return self._final
 
     def _failed(self, error: BaseException) -> StorageError:
-        return StorageError(
-            f"Writing {self._target.shown} failed ({reason(error)}); check the disk and the free space on it."
-        )
+        return write_error(f"Writing {self._target.shown} failed", error, self._raw.parent, self._final.parent)
 
     def _remove(self) -> None:
         """Remove whatever has been written under a temporary name."""
         if self._dataset is not None:
-            with suppress(*GDAL_ERRORS):
-                self._dataset.close()
+            abandon(self._dataset, self._raw)
         remove_all(self._raw)
         remove_all(self._final)
 

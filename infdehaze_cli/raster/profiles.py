@@ -20,6 +20,8 @@ _DEFLATE_LEVEL = "1"
 #: Compressions that can use a predictor.
 _PREDICTED = frozenset({"DEFLATE", "LZW", "ZSTD"})
 
+_LOSSLESS = _PREDICTED | {"NONE", "LZMA", "PACKBITS"}
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -120,3 +122,8 @@ def cog_options(overrides: Mapping[str, str]) -> dict[str, str]:
     if packing == "DEFLATE":
         options.setdefault("LEVEL", _DEFLATE_LEVEL)
     return options
+
+
+def is_lossless(options: Mapping[str, str]) -> bool:
+    """Whether a file with these creation options holds the very pixels that were written."""
+    return options["COMPRESS"].upper() in _LOSSLESS and not options.keys() & {"NBITS", "DISCARD_LSB"}

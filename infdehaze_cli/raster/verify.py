@@ -1,57 +1,121 @@
-"""Reads a written file back: GDAL does not always say when a disk was full."""
+"""Reads a written file back: GDAL does not always say when a write failed, or when a disk was full."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from infdehaze_cli.errors import StorageError
+from infdehaze_cli.errors import StorageError, WriteError
 from infdehaze_cli.geometry import split_windows
-from infdehaze_cli.raster._gdal import open_quietly, to_rasterio
+from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, to_rasterio
 from infdehaze_cli.raster.metadata import Metadata
-from infdehaze_cli.raster.source import Scene
+
+UNWRITTEN: tuple[type[BaseException], ...] = (*GDAL_ERRORS, WriteError)
+"""What says that a file has to be written again: GDAL, the system, or `verify`."""
 
 #: Values read at a time, so that checking a wide scene needs little memory.
 _READ_VALUES = 1 << 23
 
+#: How GDAL begins its note on the layout of a COG, after the header of a TIFF.
+_NOTE = b"GDAL_STRUCTURAL_METADATA_SIZE="
+_LONGEST_HEADER = 16
 
-def verify(path: Path, scene: Scene, count: int, *, sparse: bool, metadata: Metadata | None = None) -> None:
-    """Check that a file has the scene's shape and dtype, ``count`` bands, and only blocks that can be decoded.
 
-    With ``metadata`` it also has to lie somewhere, and to have a nodata value, where that says so: GDAL copies a file
-    although it has not read all of its header.
+class Written:
+    """Checksums of the windows that are written to a file, to look for when it is read."""
+
+    def __init__(self) -> None:
+        self._sums: list[tuple[RasterioWindow, int, int | None]] = []
+
+    def add(self, window: RasterioWindow, pixels: NDArray[Any], mask: NDArray[np.uint8] | None = None) -> None:
+        """Remember a window of all bands, and of the mask."""
+        self._sums.append((window, _sum(pixels), None if mask is None else _sum(mask)))
+
+    def check(self, dataset: Any) -> None:
+        """Read all windows.
+
+        Raises
+        ------
+        WriteError
+            If one does not hold what was written.
+        """
+        for window, pixels, mask in self._sums:
+            found = _sum(dataset.read(window=window))
+            seen = None if mask is None else _sum(dataset.read_masks(1, window=window))
+            if (found, seen) != (pixels, mask):
+                raise WriteError(f"{dataset.name} does not hold what was written; check the disk and try again.")
+
+
+def _sum(values: NDArray[Any]) -> int:
+    if values.dtype.kind == "f":
+        # a block that is zero or nodata all over comes back with the sign, or the kind of NaN, that GDAL has for it
+        values = np.where(np.isnan(values), values.dtype.type("nan"), values) + values.dtype.type(0)
+    return zlib.crc32(np.ascontiguousarray(values).data)
+
+
+def verify(
+    path: Path,
+    shape: tuple[int, int, int],
+    dtype: str,
+    *,
+    sparse: bool = False,
+    metadata: Metadata | None = None,
+    cog: bool = False,
+    written: Written | None = None,
+) -> None:
+    """Check that a GeoTIFF has a shape and dtype, and only blocks that can be decoded.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        Bands, rows, columns.
+    dtype
+        Of all bands.
+    sparse
+        Whether blocks without data may be missing.
+    metadata
+        What it has to hold beside pixels.
+    cog
+        Whether it has to be a COG, from its header to the sizes that stand before each block.
+    written
+        What it has to hold, unless its packing loses something.
 
     Raises
     ------
     StorageError
-        If its shape or dtype differ, or a block was never written.
+        If its shape or dtype differ.
+    WriteError
+        If something else of it differs, or a block was never written.
     rasterio.errors.RasterioError
         If a block cannot be decoded.
     """
-    with open_quietly(path, NUM_THREADS="ALL_CPUS") as dataset:
-        found = (dataset.height, dataset.width, dataset.count, dataset.dtypes[0])
-        if found != (scene.height, scene.width, count, scene.dtype.name):
+    with ExitStack() as stack:
+        dataset = stack.enter_context(open_quietly(path, NUM_THREADS="ALL_CPUS"))
+        if (dataset.count, *dataset.shape, dataset.dtypes[0]) != (*shape, dtype):
             raise StorageError(f"{path} did not get the scene's size and type; check the creation options.")
-        if metadata is not None and _place(dataset) != _place(metadata):
-            raise StorageError(f"{path} did not get the scene's place on the map; check the disk and try again.")
-        if not sparse:
-            _check_block_offsets(dataset, path)
-        _decode(dataset)
-        levels = len(dataset.overviews(1))
-    for level in range(levels):
-        with open_quietly(path, NUM_THREADS="ALL_CPUS", OVERVIEW_LEVEL=level) as overview:
-            _decode(overview)
-
-
-def _place(described: Any) -> tuple[bool, ...]:
-    """Whether there is a CRS, a transform and a nodata value; with control points GDAL decides about the first two."""
-    transform, gcps = described.transform, described.gcps
-    if gcps and gcps[0]:
-        return (described.nodata is not None,)
-    return described.nodata is not None, described.crs is not None, not (transform is None or transform.is_identity)
+        lost = [] if metadata is None else metadata.lost_in(dataset)
+        if cog and not _is_cog(dataset, path):
+            lost.append("layout")
+        if lost:
+            raise WriteError(f"{path} did not get its {lost[0]}; check the disk and try again.")
+        blocks = _Blocks(dataset, path, sparse=sparse, framed=cog)
+        blocks.check(dataset)
+        _decode(dataset) if written is None else written.check(dataset)
+        for level in range(len(dataset.overviews(1))):
+            with open_quietly(path, NUM_THREADS="ALL_CPUS", OVERVIEW_LEVEL=level) as overview:
+                blocks.check(overview, level)
+                _decode(overview)
 
 
 def _decode(dataset: Any) -> None:
@@ -71,12 +135,49 @@ def _block_windows(dataset: Any) -> Iterator[RasterioWindow]:
         yield to_rasterio(window)
 
 
-def _check_block_offsets(dataset: Any, path: Path) -> None:
-    """Check that no block is missing: a missing one would read as nodata, without an error."""
-    rows, cols = dataset.block_shapes[0]
-    separate = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "BAND"
-    for band in range(1, dataset.count + 1 if separate else 2):
-        for row in range(-(-dataset.height // rows)):
-            for col in range(-(-dataset.width // cols)):
-                if dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is None:
-                    raise StorageError(f"{path} lacks a block after writing; check the free space of its disk.")
+def _is_cog(dataset: Any, path: Path) -> bool:
+    """Whether the first directory follows GDAL's note on the layout, which begins the file and says its own length."""
+    with path.open("rb") as file:
+        start = file.read(_LONGEST_HEADER + len(_NOTE) + 6)
+    note = start.find(_NOTE)
+    digits = start[note + len(_NOTE) : note + len(_NOTE) + 6]
+    if note < 0 or not digits.isdigit() or dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
+        return False
+    end = note + len(_NOTE) + len(f"{int(digits):06} bytes\n") + int(digits)
+    return int(dataset.get_tag_item("IFD_OFFSET", "TIFF", bidx=1)) == end + end % 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Where the blocks of a file lie."""
+
+    dataset: Any
+    path: Path
+    sparse: bool = False
+    framed: bool = False
+    """Whether readers over a network find the size of a block before it, and its last four bytes again behind it."""
+
+    def check(self, dataset: Any, level: int | None = None) -> None:
+        """Check that no block of the raster or of an overview is missing: it would read as nodata, without an error."""
+        separate = self.dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "BAND"
+        rows, cols = (-(-side // block) for side, block in zip(dataset.shape, dataset.block_shapes[0], strict=True))
+        with self.path.open("rb", buffering=0) as file:
+            for band in range(1, dataset.count + 1 if separate else 2):
+                for row, col in product(range(rows), range(cols)):
+                    offset, size = (self._item(what, row, col, band, level) for what in ("OFFSET", "SIZE"))
+                    if not offset and self.sparse:
+                        continue
+                    if not offset:
+                        raise WriteError(f"{self.path} lacks a block after writing; check the free space of its disk.")
+                    if self.framed and not _is_framed(file, offset, size):
+                        raise WriteError(f"{self.path} has a damaged block; check the disk and try again.")
+
+    def _item(self, what: str, row: int, col: int, band: int, level: int | None) -> int:
+        return int(self.dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band, ovr=level) or 0)
+
+
+def _is_framed(file: BinaryIO, offset: int, size: int) -> bool:
+    file.seek(offset - 4)
+    before = int.from_bytes(file.read(4), "little")
+    file.seek(offset + size - 4)
+    return before == size and file.read(4) == file.read(4)

@@ -10,6 +10,7 @@ from infdehaze_cli.errors import StorageError, UsageError
 from infdehaze_cli.raster import is_local
 from infdehaze_cli.raster._gdal import reason
 from infdehaze_cli.raster.locations import redacted
+from infdehaze_cli.retry import persist
 
 
 def same_key(path: str | Path) -> str:
@@ -45,7 +46,8 @@ def write_beside(output: str | Path, path: str | Path, what: str, make: Callable
     place = Path(path)
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
-        partial.write_bytes(make())
+        content = make()
+        persist(lambda: partial.write_bytes(content))
         partial.replace(place)
     # whatever goes wrong here must not look as if the output had failed
     except Exception as error:

@@ -21,11 +21,14 @@ from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from infdehaze_cli.errors import InputError, StorageError, UsageError
+from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster import Block, Scene, is_local, redacted
-from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, quiet, reason
-from infdehaze_cli.raster.destination import check_destination, remove_all, sync_and_rename
+from infdehaze_cli.raster._gdal import quiet, to_rasterio
+from infdehaze_cli.raster.destination import check_destination, remove_all, sync, sync_and_rename, write_error
 from infdehaze_cli.raster.locations import gdal_name
+from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.scaling import largest
+from infdehaze_cli.raster.verify import UNWRITTEN, Written, verify
 
 from .coarse import BlockMeans
 
@@ -77,7 +80,7 @@ class VrtWriter:
         factor = min(max(-(-max(scene.height, scene.width) // _SIDE), FINEST), COARSEST)
         self._bands = len(scene.colour_bands)
         self._means = BlockMeans(2 * self._bands, scene.height, scene.width, factor)
-        self._token = secrets.token_hex(4)
+        self._token, self._whole = secrets.token_hex(4), False
 
     def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
         """Take the haze of a window, float32 (6, rows, cols), and what the restored values add to its gain."""
@@ -90,31 +93,50 @@ class VrtWriter:
             gain, offset = gain.mean(0, keepdims=True), offset.mean(0, keepdims=True)
         self._means.add(block.window, np.concatenate([gain, offset]), block.valid)
 
-    def finish(self) -> Path:
-        """Write the three files; the VRT gets its name last.
+    def complete(self) -> None:
+        """Write the three files under temporary names.
 
         Raises
         ------
         StorageError
-            If they cannot be written.
+            If they cannot be written; a `WriteError` where they may be when all is done again.
         """
         means = self._means.means()
         gain, offset = means[: self._bands], means[self._bands :]
-        partial = {path: path.with_name(f".{path.stem}.{self._token}.tmp{path.suffix}") for path in self._files()}
         try:
-            self._write(partial[self._gain], _filled(gain, 1.0), "gain", 1.0)
+            self._write(self._partial(self._gain), _filled(gain, 1.0), "gain", 1.0)
             # GDAL takes the offset away
-            self._write(partial[self._offset], -_filled(offset, 0.0), "offset", 0.0)
-            partial[self._dst].write_bytes(self._document())
-            for path, finished in partial.items():
-                sync_and_rename(finished, path)
-        except GDAL_ERRORS as error:
-            raise StorageError(
-                f"Writing {self._dst} failed ({reason(error)}); check the disk and the free space on it."
-            ) from error
+            self._write(self._partial(self._offset), -_filled(offset, 0.0), "offset", 0.0)
+            self._partial(self._dst).write_bytes(self._document())
+            for path in self._files():
+                sync(self._partial(path))
+        except UNWRITTEN as error:
+            failed = write_error(f"Writing {self._dst} failed", error, self._dst.parent)
+            self.close()
+            raise failed from error
+        self._whole = True
+
+    def finish(self) -> Path:
+        """Complete the three files, unless they are, and give them their names; the VRT gets its name last.
+
+        Raises
+        ------
+        StorageError
+            As `complete`, and if they cannot get their names.
+        """
+        if not self._whole:
+            self.complete()
+        try:
+            for path in self._files():
+                sync_and_rename(self._partial(path), path)
+        except OSError as error:
+            raise StorageError(f"Writing {self._dst} failed ({error.strerror or error}); check the disk.") from error
         finally:
             self.close()
         return self._dst
+
+    def _partial(self, path: Path) -> Path:
+        return path.with_name(f".{path.stem}.{self._token}.tmp{path.suffix}")
 
     def _files(self) -> tuple[Path, Path, Path]:
         return self._gain, self._offset, self._dst
@@ -131,11 +153,13 @@ class VrtWriter:
         with rasterio.Env(), quiet(), MemoryFile() as memory:
             with memory.open(driver="GTiff", crs=place.get("crs"), transform=transform, **shape) as dataset:
                 dataset.write(values)
+                written = Written()
+                written.add(to_rasterio(Window(0, 0, rows, cols)), values)
                 colours = ("grey",) if self._bands == 1 else ("red", "green", "blue")
                 dataset.descriptions = tuple(f"{name}, {colour}" for colour in (*colours, "other bands"))[:bands]
+                metadata = Metadata.of(dataset, has_masks=False)
             rasterio.shutil.copy(memory.name, str(path), driver="COG", **_COG)
-        with open_quietly(path) as written:
-            written.read()
+            verify(path, values.shape, "float32", metadata=metadata, cog=True, written=written)
 
     def _document(self) -> bytes:
         scene = self._scene
@@ -170,7 +194,7 @@ class VrtWriter:
     def close(self) -> None:
         """Remove what is unfinished."""
         for path in self._files():
-            remove_all(path.with_name(f".{path.stem}.{self._token}.tmp{path.suffix}"))
+            remove_all(self._partial(path))
 
     def __enter__(self) -> VrtWriter:
         return self

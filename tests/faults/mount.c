@@ -1,6 +1,7 @@
 /* Makes every n-th read or write below a folder fail with EIO, as a network mount does: preloaded into a program.
 
-   FAULT_FOLDER names the folder, FAULT_KIND is "read" or "write", FAULT_EVERY is n; FAULT_LOG counts faults, a byte each. */
+   FAULT_FOLDER names the folder, or what the paths begin with, FAULT_KIND is "read" or "write", FAULT_EVERY is n,
+   FAULT_TIMES how often it fails at most (without it, no end); FAULT_LOG counts faults, a byte each. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,13 +13,14 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static int calls;
+static int calls, faults;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 static int fails(int descriptor, const char *kind)
 {
     const char *folder = getenv("FAULT_FOLDER"), *wanted = getenv("FAULT_KIND"), *every = getenv("FAULT_EVERY");
+    const char *times = getenv("FAULT_TIMES");
     char link[64], path[PATH_MAX];
     if (!folder || !wanted || !every || strcmp(kind, wanted) != 0)
         return 0;
@@ -27,6 +29,8 @@ static int fails(int descriptor, const char *kind)
     if (length < 0 || (size_t)length < strlen(folder) || strncmp(path, folder, strlen(folder)) != 0)
         return 0;
     if (__atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) % atoi(every) != 0)
+        return 0;
+    if (__atomic_add_fetch(&faults, 1, __ATOMIC_SEQ_CST) > (times ? atoi(times) : INT_MAX))
         return 0;
     int log = open(getenv("FAULT_LOG"), O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (log >= 0) {

@@ -135,7 +135,7 @@ def test_a_signal_ends_a_run_soon_and_leaves_no_temporary_file(
 def test_a_second_process_into_the_same_output_is_told(program, command, finish, dst, scratch):
     whole, _ = finish()
     first = program.start(*command)
-    while not list(scratch.glob("*/lock")):
+    while not any(lock.read_text() for lock in scratch.glob("*/lock")):
         time.sleep(0.005)
     os.kill(first, signal.SIGSTOP)
     try:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import rasterio
 
 from infdehaze_cli.work_folder import claim
 
@@ -33,14 +34,17 @@ def clean(program, src, dst, config, tmp_path):
     made, log = config(), tmp_path / "faults"
     work = ("--scratch", made.scratch, "--residuals", "ssd", "--batch", 2, "--weights", made.weights, "--device", "cpu")
 
-    def run(folder, kind, every):
+    def run(folder, kind, every, *options, times=1_000_000):
         log.unlink(missing_ok=True)
-        faults = {"FAULT_FOLDER": str(folder), "FAULT_KIND": kind, "FAULT_EVERY": str(every), "FAULT_LOG": str(log)}
-        code = program.run("run", src, "-o", dst, *work, "-q", **(faults if every else {}))
+        numbers = {"FAULT_EVERY": str(every), "FAULT_TIMES": str(times)}
+        faults = {"FAULT_FOLDER": str(folder), "FAULT_KIND": kind, "FAULT_LOG": str(log), **numbers}
+        code = program.run("run", src, "-o", dst, *work, "-q", *options, **(faults if every else {}))
         said = program.err.read_text(errors="replace")
         assert "Traceback" not in said
         assert said.count("infdehaze: ") == (code != 0), said
-        assert [path.name for path in dst.parent.iterdir()] == ([] if code else ["clean.tif"])
+        made = {path.name for path in dst.parent.iterdir()}
+        assert made == set() if code else "clean.tif" in made
+        assert not any("tmp" in name for name in made)
         return code, log.stat().st_size if log.exists() else 0
 
     return run
@@ -60,6 +64,51 @@ def test_an_error_now_and_then_is_tried_again(clean, dst, whole, tmp_path, scrat
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["unpacked", "out"])
+@pytest.mark.parametrize("options", [(), ("--format", "gtiff"), ("--haze-map",)], ids=" ".join)
+def test_a_write_of_an_output_that_fails_silently_or_not_is_made_good(
+    clean, dst, tmp_path, scratch, times, place, options
+):
+    """GDAL does not tell of each write that has failed: whichever it is, the files come out as without it."""
+    plain = "gtiff" in options
+    options = (*options, dst.with_name("haze.tif")) if options == ("--haze-map",) else options
+    clean(tmp_path, "read", 0, *options)
+    # libtiff may begin a directory of a plain GeoTIFF again elsewhere
+    look = content_of if plain else bytes
+    expected = taken(dst.parent, look)
+    struck = 0
+    for number in times((1, 2, 6), range(1, 200)):
+        code, faults = clean(written(place, tmp_path, scratch, dst), "write", number, *options, times=1)
+
+        assert (number, code) == (number, 0)
+        assert taken(dst.parent, look) == expected, number
+        if not faults:
+            break
+        struck += 1
+    assert (struck > 0) == (place == "out" or not plain)
+    print(f"\nthe output came out whole whichever of {struck} writes failed")
+
+
+def content_of(file):
+    """Return what a GeoTIFF says, wherever in it that lies."""
+    with rasterio.io.MemoryFile(file) as memory, memory.open() as dataset:
+        return dataset.profile, dataset.tags(), dataset.read().tobytes()
+
+
+def taken(folder, look):
+    """Return what ``look`` makes of the files of a folder, and remove them."""
+    files = {path.name: look(path.read_bytes()) for path in sorted(folder.iterdir())}
+    for name in files:
+        (folder / name).unlink()
+    return files
+
+
+def written(place, tmp_path, scratch, dst):
+    """Return where GDAL writes: what the names of the file begin with that becomes a COG, or the output's folder."""
+    with claim(scratch, dst, print) as work:
+        return work.path / ".clean" if place == "unpacked" else tmp_path / place
+
+
 PLACES = [("in", "read"), ("scratch", "read"), ("scratch", "write"), ("out", "write")]
 
 
@@ -75,12 +124,10 @@ def test_errors_without_end_are_5_and_the_run_goes_on_later(clean, dst, whole, t
 
 
 def test_an_error_at_any_rate_gives_the_same_bytes_or_none(clean, dst, whole, tmp_path, scratch, times):
-    """A header that is not read is bad input (3), like one that is damaged.
-
-    Writes of GDAL are left out: after one that failed, libtiff may read directories without end.
-    """
+    """A header that is not read is bad input (3), like one that is damaged."""
     with claim(scratch, dst, print) as work:
         places = [(tmp_path / "in", "read"), (scratch, "read"), (work.path / "residuals", "write")]
+    places += [(written(place, tmp_path, scratch, dst), "write") for place in ("unpacked", "out")]
     tally = {0: 0, 3: 0, 5: 0}
     for every in times((50,), (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100, 200)):
         for folder, kind in places:

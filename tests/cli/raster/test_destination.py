@@ -142,13 +142,13 @@ def test_a_block_that_was_never_written_is_noticed(source: Path, tmp_path: Path,
     with open_quietly(path, "w", tiled=True, **profile) as dataset:
         dataset.write(np.ones((3, 256, 256), np.uint8), window=((0, 256), (0, 256)))
     with Scene.open(source) as scene, pytest.raises(StorageError, match="lacks a block"):
-        verify(path, scene, scene.count, sparse=False)
+        verify(path, (scene.count, scene.height, scene.width), scene.dtype.name)
 
 
 def test_a_file_of_another_shape_is_noticed(source: Path, make_tiff: Make) -> None:
     other = make_tiff(np.ones((3, 300, 401), np.uint8), name="other.tif")
     with Scene.open(source) as scene, pytest.raises(StorageError, match="size and type"):
-        verify(other, scene, scene.count, sparse=False)
+        verify(other, (scene.count, scene.height, scene.width), scene.dtype.name)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
@@ -264,6 +264,19 @@ def test_the_unpacked_file_lies_in_the_work_folder_and_goes(source: Path, folder
             assert list(folder.iterdir()) == []
             assert len(list(work.iterdir())) == 1
         assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("packing", ["JPEG", "WEBP"])
+def test_a_packing_that_cannot_hold_the_pixels_fails_before_the_work(
+    folder: Path, make_tiff: Make, restore: Run, packing: str
+) -> None:
+    """GDAL says nothing of the blocks that it leaves out then."""
+    source = make_tiff(np.full((3, 300, 400), 500, np.uint16))
+
+    with pytest.raises(UsageError, match="cannot hold uint16"):
+        restore(source, dst=folder / "clean.tif", creation_options={"COMPRESS": packing})
+
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("format", ["cog", "gtiff"])
