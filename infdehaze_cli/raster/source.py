@@ -98,7 +98,7 @@ class Scene:
     ) -> None:
         self.path, self.shown = path, redacted(path)
         self._dataset = dataset
-        self._bands, self._driver = bands, dataset.driver
+        self._bands = bands
         self._scale_range = None if scale_range is None else Limits(*map(float, scale_range))
         self.files = tuple(str(file) for file in dataset.files)
         self.dtype = check_dtype(self.shown, dataset.dtypes)
@@ -239,10 +239,10 @@ class Scene:
                 return native, self._dataset.read_masks(bands, window=limits) if bands else None
 
         def may_pass(error: BaseException) -> bool:
-            # networks are asked again by GDAL itself, and the parts of a mosaic are out of reach
-            if not isinstance(error, _UNREAD) or not is_local(self.path) or self._driver == "VRT":
+            # networks are asked again by GDAL itself
+            if not isinstance(error, _UNREAD) or not is_local(self.path):
                 return False
-            return tries <= _UNASKED or _failing(self.path) is not None
+            return tries <= _UNASKED or self._failing() is not None
 
         try:
             return retry.persist(read, may_pass)
@@ -266,9 +266,13 @@ class Scene:
         told = f"Cannot read {what} of {self.shown} ({reason(error)}); check"
         if is_remote(self.path):
             return StorageError(f"{told} the network, and that the file is whole{advice}.")
-        if retry.may_pass(error) or _failing(self.path) is not None:
+        if retry.may_pass(error) or self._failing() is not None:
             return _disk(f"{what} of {self.shown}", error)
         return InputError(f"{told} that the file is whole{advice}.")
+
+    def _failing(self) -> OSError | None:
+        """Return the error of the disk under the file, or under a part of it, if it has one."""
+        return next((error for path in dict.fromkeys((self.path, *self.files)) if (error := _failing(path))), None)
 
     def _scaled(self, native: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return the colours of a window in the network's range, 0 where invalid."""

@@ -64,6 +64,31 @@ def test_an_error_now_and_then_is_tried_again(clean, dst, whole, tmp_path, scrat
     assert list(scratch.iterdir()) == []
 
 
+def test_a_part_of_a_mosaic_is_asked_again(clean, src, dst, whole, tmp_path):
+    """The mosaic has the name of the scene, and lies in front of it."""
+    part = src.rename(src.with_name("part.tif"))
+    with rasterio.open(part) as opened:
+        src.write_text(mosaic_of(opened))
+
+    code, faults = clean(tmp_path / "in" / "part", "read", 60)
+
+    assert (code, faults > 0) == (0, True)
+    with rasterio.io.MemoryFile(whole) as memory, memory.open() as expected, rasterio.open(dst) as found:
+        assert found.read().tobytes() == expected.read().tobytes()
+
+
+def mosaic_of(part):
+    """Return a VRT of one part."""
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{colour}</ColorInterp><SimpleSource>'
+        f'<SourceFilename relativeToVRT="1">{Path(part.name).name}</SourceFilename><SourceBand>{band}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>"
+        for band, colour in enumerate(("Red", "Green", "Blue"), 1)
+    )
+    place = f"<SRS>{part.crs}</SRS><GeoTransform>{', '.join(map(str, part.transform.to_gdal()))}</GeoTransform>"
+    return f'<VRTDataset rasterXSize="{part.width}" rasterYSize="{part.height}">{place}{bands}</VRTDataset>'
+
+
 @pytest.mark.parametrize("place", ["unpacked", "out"])
 @pytest.mark.parametrize("options", [(), ("--format", "gtiff"), ("--haze-map",)], ids=" ".join)
 def test_a_write_of_an_output_that_fails_silently_or_not_is_made_good(
