@@ -139,28 +139,33 @@ class Scene:
         UsageError
             If ``bands`` or ``scale_range`` make no sense.
         """
+        tries, step = 0, ""
+
+        def opened() -> Scene:
+            nonlocal tries, step
+            tries, step = tries + 1, "open"
+            dataset = open_quietly(gdal_name(src))
+            step = "read the header of"
+            try:
+                # outside rasterio's environment GDAL prints its remarks on a damaged header to stderr
+                with rasterio.Env():
+                    return cls(dataset, str(src), bands=bands, scale_range=scale_range)
+            except BaseException:
+                dataset.close()
+                raise
+
+        def may_pass(error: BaseException) -> bool:
+            if not isinstance(error, GDAL_ERRORS) or not is_local(src) or not Path(src).exists():
+                return False
+            return tries <= _UNASKED or _failing(str(src)) is not None
+
         try:
-            dataset = retry.persist(lambda: open_quietly(gdal_name(src)), lambda error: _failing(str(src)) is not None)
+            return retry.persist(opened, may_pass)
         except GDAL_ERRORS as error:
             if _failing(str(src)) is not None:
-                raise _disk(redacted(src), error) from error
-            raise InputError(
-                f"Cannot open {redacted(src)} ({reason(error)}); check the path, and that it is a raster."
-            ) from error
-        try:
-            # outside rasterio's environment GDAL prints its remarks on a damaged header to stderr
-            with rasterio.Env():
-                return cls(dataset, str(src), bands=bands, scale_range=scale_range)
-        except GDAL_ERRORS as error:
-            dataset.close()
-            if _failing(str(src)) is not None:
-                raise _disk(f"the header of {redacted(src)}", error) from error
-            raise InputError(
-                f"Cannot read the header of {redacted(src)} ({reason(error)}); check that the file is whole."
-            ) from error
-        except BaseException:
-            dataset.close()
-            raise
+                raise _disk(redacted(src) if step == "open" else f"the header of {redacted(src)}", error) from error
+            advice = "check the path, and that it is a raster" if step == "open" else "check that the file is whole"
+            raise InputError(f"Cannot {step} {redacted(src)} ({reason(error)}); {advice}.") from error
 
     @cached_property
     def limits(self) -> Limits:
