@@ -80,7 +80,8 @@ def abandon(dataset: Any, path: Path) -> None:
     """Close a file that is being written and is not wanted any more.
 
     Its descriptors lead nowhere by then: where a write had failed, libtiff 4.7 was seen to follow a chain of
-    directories through pixels, without end, when the file was closed. From nowhere nothing can be read.
+    directories through pixels, without end, when the file was closed. From nowhere nothing can be read. Of a BigTIFF it
+    doubts such a chain, so that what need not be read by others is one.
     """
     if os.name == "posix":
         with suppress(OSError):

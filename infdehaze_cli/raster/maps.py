@@ -93,7 +93,8 @@ class MapWriter:
                 compress="DEFLATE",
                 predictor=3,
                 num_threads="ALL_CPUS",
-                BIGTIFF="IF_SAFER",
+                # see `profiles.intermediate_options`
+                BIGTIFF="YES" if cog else "IF_SAFER",
                 **place,
             )
             self._dataset.descriptions = tuple(descriptions)

@@ -20,6 +20,10 @@ _DEFLATE_LEVEL = "1"
 #: Compressions that can use a predictor.
 _PREDICTED = frozenset({"DEFLATE", "LZW", "ZSTD"})
 
+_TILES: Mapping[str, str] = MappingProxyType(
+    {"TILED": "YES", "BLOCKXSIZE": "256", "BLOCKYSIZE": "256", "INTERLEAVE": "PIXEL"}
+)
+
 _LOSSLESS = _PREDICTED | {"NONE", "LZMA", "PACKBITS"}
 
 
@@ -83,18 +87,13 @@ def check_lossy(name: str, dtype: np.dtype[Any], colours: tuple[ColorInterp, ...
 
 def intermediate_options() -> dict[str, str]:
     """Return the options of the file that becomes a COG: nothing to compress, and it is read once."""
-    return {
-        "TILED": "YES",
-        "BLOCKXSIZE": "256",
-        "BLOCKYSIZE": "256",
-        "INTERLEAVE": "PIXEL",
-        "BIGTIFF": "IF_SAFER",
-    }
+    # of a BigTIFF libtiff doubts the counts of entries, and so cannot go round in circles after a write that failed
+    return {**_TILES, "BIGTIFF": "YES"}
 
 
 def gtiff_options(dtype: np.dtype[Any], overrides: Mapping[str, str]) -> dict[str, str]:
     """Return the creation options of a plain GeoTIFF, with the tiles that arrive: each is packed once."""
-    options = {**intermediate_options(), "COMPRESS": "DEFLATE", "NUM_THREADS": "ALL_CPUS"}
+    options = {**_TILES, "BIGTIFF": "IF_SAFER", "COMPRESS": "DEFLATE", "NUM_THREADS": "ALL_CPUS"}
     options |= overrides
     packing = options["COMPRESS"].upper()
     if packing in _PREDICTED:
