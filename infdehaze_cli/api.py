@@ -17,7 +17,7 @@ from infdehaze.weights import load_model
 
 from .calibration import calibrate, estimate_seconds
 from .engine import Measured, Reporter, Silent, execute, peak_rss_bytes, resolve_device
-from .errors import UsageError, WriteError
+from .errors import StorageError, UsageError
 from .host_memory import CACHE_MOST, SourceFacts
 from .identity import identify
 from .journal import Done
@@ -266,10 +266,11 @@ def dehaze(
 
             def again(error: BaseException) -> bool:
                 # GDAL may have dropped the block whose write failed, so that all of the output has to be written anew
-                if isinstance(error, WriteError):
-                    reporter.note(f"{error} The output is written again.")
-                    work.tidy()
-                return isinstance(error, WriteError)
+                if not isinstance(error, StorageError) or not error.may_pass:
+                    return False
+                reporter.note(f"{error} The output is written again.")
+                work.tidy()
+                return True
 
             measured, finishing = persist(attempt, again)
         total = time.perf_counter() - started

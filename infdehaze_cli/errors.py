@@ -10,7 +10,6 @@ __all__ = [
     "InputError",
     "StorageError",
     "UsageError",
-    "WriteError",
 ]
 
 
@@ -33,13 +32,17 @@ class BudgetError(InfdehazeError):
 
 
 class StorageError(InfdehazeError):
-    """A disk is full, read-only or failing, or the destination cannot be written."""
+    """A disk is full, read-only or failing, or the destination cannot be written.
+
+    With ``may_pass`` a write of an output failed although its disk has room: all of it may do better when it is written
+    again.
+    """
 
     exit_code = 5
 
-
-class WriteError(StorageError):
-    """A write of an output failed although its disk has room: all of it may do better when it is written again."""
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class CorruptError(InfdehazeError):

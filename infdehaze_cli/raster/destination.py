@@ -18,7 +18,7 @@ import rasterio.shutil
 from rasterio.io import MemoryFile
 
 from infdehaze_cli import retry
-from infdehaze_cli.errors import StorageError, UsageError, WriteError
+from infdehaze_cli.errors import StorageError, UsageError
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, collected_log, quiet, reason, refusing_disk
 from infdehaze_cli.raster.locations import is_local, redacted
 from infdehaze_cli.raster.metadata import Metadata
@@ -218,7 +218,7 @@ def check_options(scene: Scene, metadata: Metadata, driver: str, options: Mappin
 def write_error(
     what: str, error: BaseException, *folders: Path, advice: str = "check the disk and the free space on it"
 ) -> StorageError:
-    """Return the error for a write that failed: a `WriteError` unless a folder of its refuses whatever is written.
+    """Return the error for a write that failed: it may pass, unless a folder of its refuses whatever is written.
 
     Ask before what was written is removed, or a full disk has room again.
     """
@@ -226,7 +226,7 @@ def write_error(
         refusal = refusing_disk(folder)
         if refusal is not None and not retry.may_pass(refusal):
             return StorageError(f"{what} ({refusal.strerror or refusal}); {advice}.")
-    return WriteError(f"{what} ({reason(error)}); {advice}.")
+    return StorageError(f"{what} ({reason(error)}); {advice}.", may_pass=True)
 
 
 def sync_and_rename(finished: Path, dst: Path) -> None:

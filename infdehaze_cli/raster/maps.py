@@ -54,7 +54,7 @@ class MapWriter:
     UsageError
         If ``dst`` is impossible or exists.
     StorageError
-        If it cannot be created or written; a `WriteError` where it may do better when all of it is written again.
+        If it cannot be created or written; it may pass where all of it may do better when it is written again.
     """
 
     def __init__(

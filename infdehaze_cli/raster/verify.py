@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from infdehaze_cli.errors import StorageError, WriteError
+from infdehaze_cli.errors import StorageError
 from infdehaze_cli.geometry import split_windows
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, open_quietly, to_rasterio
 from infdehaze_cli.raster.metadata import Metadata
 
-UNWRITTEN: tuple[type[BaseException], ...] = (*GDAL_ERRORS, WriteError)
+UNWRITTEN: tuple[type[BaseException], ...] = (*GDAL_ERRORS, StorageError)
 """What says that a file has to be written again: GDAL, the system, or `verify`."""
 
 #: Values read at a time, so that checking a wide scene needs little memory.
@@ -45,14 +45,14 @@ class Written:
 
         Raises
         ------
-        WriteError
+        StorageError
             If one does not hold what was written.
         """
         for window, pixels, mask in self._sums:
             found = _sum(dataset.read(window=window))
             seen = None if mask is None else _sum(dataset.read_masks(1, window=window))
             if (found, seen) != (pixels, mask):
-                raise WriteError(f"{dataset.name} does not hold what was written; check the disk and try again.")
+                raise StorageError(f"{dataset.name} does not hold what was written; check the disk and try again.")
 
 
 def _sum(values: NDArray[Any]) -> int:
@@ -94,9 +94,7 @@ def verify(
     Raises
     ------
     StorageError
-        If its shape or dtype differ.
-    WriteError
-        If something else of it differs, or a block was never written.
+        If its shape or dtype differ, something of it is not what it has to be, or a block was never written.
     rasterio.errors.RasterioError
         If a block cannot be decoded.
     """
@@ -108,7 +106,7 @@ def verify(
         if cog and not _is_cog(dataset, path):
             lost.append("layout")
         if lost:
-            raise WriteError(f"{path} did not get its {lost[0]}; check the disk and try again.")
+            raise StorageError(f"{path} did not get its {lost[0]}; check the disk and try again.")
         blocks = _Blocks(dataset, path, sparse=sparse, framed=cog)
         blocks.check(dataset)
         _decode(dataset) if written is None else written.check(dataset)
@@ -168,9 +166,9 @@ class _Blocks:
                     if not offset and self.sparse:
                         continue
                     if not offset:
-                        raise WriteError(f"{self.path} lacks a block after writing; check the free space of its disk.")
+                        raise StorageError(f"{self.path} lacks a block after writing; check the space on its disk.")
                     if self.framed and not _is_framed(file, offset, size):
-                        raise WriteError(f"{self.path} has a damaged block; check the disk and try again.")
+                        raise StorageError(f"{self.path} has a damaged block; check the disk and try again.")
 
     def _item(self, what: str, row: int, col: int, band: int, level: int | None) -> int:
         return int(self.dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band, ovr=level) or 0)

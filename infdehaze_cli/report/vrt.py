@@ -99,7 +99,7 @@ class VrtWriter:
         Raises
         ------
         StorageError
-            If they cannot be written; a `WriteError` where they may be when all is done again.
+            If they cannot be written; it may pass where they may be when all is done again.
         """
         means = self._means.means()
         gain, offset = means[: self._bands], means[self._bands :]
