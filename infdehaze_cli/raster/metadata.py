@@ -104,6 +104,10 @@ class Metadata:
         """Return the same with an internal mask in place of the nodata value."""
         return replace(self, nodata=None, has_mask=True)
 
+    def with_items(self, tags: Mapping[str, str]) -> Metadata:
+        """Return the same with our own items in the raster's default domain."""
+        return replace(self, tags={**self.tags, "": {**self.tags.get("", {}), **tags}})
+
     def apply(self, dataset: Any, tags: Mapping[str, str], *, band_domain: str = "") -> None:
         """Write the metadata to a dataset that is open for writing.
 
@@ -138,7 +142,7 @@ class Metadata:
                 _update_tags(dataset, domain or band_domain, items, band)
 
     def lost_in(self, dataset: Any) -> list[str]:
-        """Return in words what a GeoTIFF that was read back lacks.
+        """Return in words what a GeoTIFF that was read back has lost, or has without being given it.
 
         It is not asked to say the same: a GeoTIFF cannot hold every CRS as it is, moves control points by half a pixel,
         takes a first band without a colour for grey, and white space in its XML is not what it was.
@@ -146,8 +150,8 @@ class Metadata:
         found = Metadata.of(dataset, has_masks=self.has_mask)
         # with control points GDAL decides about two of these
         kinds = ["gcps", "rpcs", *([] if self.gcps else ["crs", "transform"])]
-        lost = [name for name in kinds if getattr(self, name) and not getattr(found, name)]
-        lost += ["nodata"] if self.nodata is not None and found.nodata is None else []
+        lost = [name for name in kinds if bool(getattr(self, name)) != bool(getattr(found, name))]
+        lost += ["nodata"] if (self.nodata is None) != (found.nodata is None) else []
         lost += ["scales"] if (self.scales, self.offsets) != (found.scales, found.offsets) else []
         seen = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
         if any(one in seen and one != other for one, other in zip(self.colours, found.colours, strict=True)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -27,7 +26,6 @@ from infdehaze_cli.raster.destination import (
     write_error,
 )
 from infdehaze_cli.raster.locations import is_local
-from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.profiles import (
     NO_OPTIONS,
     check_lossy,
@@ -230,7 +228,6 @@ class OutputWriter:
         if self._written < scene.height * scene.width:
             raise ValueError("finish was called before all windows were written")
         try:
-            metadata = self._written_metadata()
             self._dataset.close()
             shape, dtype = (len(self._bands), scene.height, scene.width), scene.dtype.name
             lossless = is_lossless(self._options)
@@ -244,7 +241,7 @@ class OutputWriter:
                 shape,
                 dtype,
                 sparse="SPARSE_OK" in self._options,
-                metadata=metadata,
+                metadata=self._metadata.with_items(self._tags),
                 cog=self._cog,
                 written=self._sums if lossless else None,
             )
@@ -258,12 +255,6 @@ class OutputWriter:
             self._remove()
             raise
         self._whole = True
-
-    def _written_metadata(self) -> Metadata:
-        """Return the metadata that the file was given, as it would be read."""
-        written = Metadata.of(self._dataset, has_masks=self._metadata.has_mask)
-        renamed = tuple({"" if d == CARRIER_DOMAIN else d: items for d, items in b.items()} for b in written.band_tags)
-        return replace(written, band_tags=renamed)
 
     def finish(self) -> Path:
         """Complete the file, unless it is, and give it its name, or upload it.
