@@ -25,6 +25,8 @@ from .sheet import ROWS, SheetRow, read_panels, spread
 
 INPUT, OURS, TRUTH = "input", "infdehaze", "truth"
 METHODS = (INPUT, OURS, *CLASSICAL)
+SCORED = (*METHODS, TRUTH)
+"""The truth is scored too: its seam index is that of a perfect result, which the ground alone makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +48,13 @@ class Quality:
     """What a benchmark found."""
 
     scores: dict[str, dict[str, dict[str, Scores]]]
-    """By group, picture and method (`METHODS`); nothing for pictures without a truth."""
+    """By group, picture and method (`SCORED`); nothing for pictures without a truth."""
     sheet: list[SheetRow]
     """Rows of the pictures that were chosen for a contact sheet."""
 
     def means(self, group: str) -> dict[str, Scores]:
         """Return the mean scores over a group, by method."""
-        return {method: mean_scores(each[method] for each in self.scores[group].values()) for method in METHODS}
+        return {method: mean_scores(each[method] for each in self.scores[group].values()) for method in SCORED}
 
     def gain(self, group: str) -> float:
         """Return by how many dB the mean PSNR of ours is above that of the input."""
@@ -197,7 +199,7 @@ def _score(rasters: Mapping[str, Path], tile: int, overlap: int) -> dict[str, Sc
     """Score each method. The classical ones have no tiles: their seam index is what the ground alone gives."""
     hazy, truth = rasters[INPUT], rasters[TRUTH]
     scores = {INPUT: compare_rasters(hazy, truth)}
-    for method in METHODS[1:]:
+    for method in SCORED[1:]:
         scores[method] = compare_rasters(rasters[method], truth, hazy=hazy, tile=tile, overlap=overlap)
     return scores
 
@@ -206,5 +208,5 @@ def _row(case: Case, rasters: Mapping[str, Path], scores: Mapping[str, Scores]) 
     return SheetRow(
         f"{case.group} {case.name}",
         {name.replace("_", " "): panel for name, panel in read_panels(rasters).items()},
-        {name.replace("_", " "): f"{s.psnr:.1f} dB, SSIM {s.ssim:.3f}" for name, s in scores.items()},
+        {name.replace("_", " "): f"{s.psnr:.1f} dB, SSIM {s.ssim:.3f}" for name, s in scores.items() if name != TRUTH},
     )

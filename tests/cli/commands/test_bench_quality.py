@@ -9,6 +9,7 @@ from infdehaze_cli.scores import compare_rasters
 from infdehaze_cli.training.haze import STYLES
 
 METHODS = ["input", "infdehaze", "dark_channel", "colour_attenuation"]
+SCORED = [*METHODS, "truth"]
 
 
 @pytest.fixture
@@ -43,8 +44,10 @@ def test_every_style_is_scored_by_every_method_and_nothing_is_left(cli, clear, l
     assert groups["clear"]["means"]["input"]["psnr"] is None
     for style in STYLES:
         means = groups[style]["means"]
-        assert list(means) == METHODS
-        assert len({scores["psnr"] for scores in means.values()}) == len(METHODS)
+        assert list(means) == SCORED
+        assert len({scores["psnr"] for scores in means.values()}) == len(SCORED)
+        assert (means["truth"]["psnr"], means["truth"]["ssim"]) == (None, 1)
+        assert means["truth"]["seam"] > 0
         assert {scores["pixels"] for scores in means.values()} == {72 * 80 + 80 * 64}
     assert listing(tmp_path) == before
 
@@ -86,6 +89,9 @@ def test_pairs_are_scored_as_the_kept_rasters_are(cli, pairs, tmp_path):
             # the tiny network has tiles of 64 px that overlap by 16
             kept = tmp_path / "kept" / "pairs" / f"{name}-{file}.tif"
             assert each[method] == compare_rasters(kept, truth, hazy=hazy, tile=64, overlap=16).to_dict()
+        truths = compare_rasters(truth, truth, hazy=hazy, tile=64, overlap=16)
+        # JSON has no number for an endless PSNR
+        assert each["truth"] == {**truths.to_dict(), "psnr": None}
     for method in METHODS:
         each = [found["pictures"][name][method]["psnr"] for name in "ab"]
         assert found["means"][method]["psnr"] == pytest.approx(sum(each) / 2)
