@@ -56,7 +56,8 @@ class RunResult:
     """Whether it went on from what an interrupted run had left."""
     checkpoint_bytes: int
     not_repeated: dict[str, int | bool]
-    """What of it had been done: ``encoded_batches``, ``bottleneck``, ``decoded_batches``."""
+    """What of it had been done: ``encoded_batches``, ``bottleneck``, ``decoded_batches``, and the same with ``coarse_``
+    before it, of the look at the scene at half its size."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
@@ -329,7 +330,10 @@ def _begin(
 
 def _progress(done: Done, chosen: Plan) -> str:
     """Say what an interrupted run has done."""
-    if done.bottleneck:
+    coarse = done.coarse_encoded_batches, done.coarse_bottleneck, done.coarse_decoded_batches
+    if any(coarse) and done == Done(0, False, 0, *coarse):
+        what = "the look at half the size of the scene is begun"
+    elif done.bottleneck:
         what = f"the bottleneck and {done.decoded_batches} of {chosen.batches} batches of the decoder are done"
     else:
         what = f"{done.encoded_batches} of {chosen.batches} batches are encoded"

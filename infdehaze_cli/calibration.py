@@ -70,6 +70,7 @@ def _trial_seconds(model: InfDehaze, plan: Plan, tiles: int, scratch: Path) -> d
         tile_cols=tiles,
         tiles=tiles,
         tokens=tokens,
+        coarse_tiles=0,
         batch=batch,
         chunk_tokens=min(plan.chunk_tokens, max(tokens, 2 * model.preset.block_tokens)),
         tier="dram",
@@ -170,7 +171,7 @@ def estimate_seconds(model: InfDehaze, plan: Plan, scratch: Path, bands: int) ->
     write, read, _ = probe_disk(scratch)
     tiles, seconds = _trial(model, plan, scratch)
     phases = ("encode", "bottleneck", "decode", *(("encode",) if plan.tier == "recompute" else ()))
-    network = sum(seconds[phase] for phase in phases) * plan.tiles / tiles
+    network = sum(seconds[phase] for phase in phases) * (plan.tiles + plan.coarse_tiles) / tiles
     # queries, keys and values go to the disk and back for each layer
     layers = len(model.bottleneck.layers) if plan.heads_on_disk else 1
     disk = plan.scratch_bytes * layers * (1 / write + 1 / read)

@@ -18,6 +18,9 @@ MiB = 1024**2
 QUEUE = 2
 """Batches, or windows, that wait between two threads."""
 
+HALVED_ROWS = 64
+"""Rows of the scene at half its size that are read at a time."""
+
 CACHE_LEAST, CACHE_MOST = 16 * MiB, 256 * MiB
 
 
@@ -73,9 +76,24 @@ def writing_bytes(preset: Preset, source: SourceFacts, grid: TileGrid) -> int:
     cells = grid.padded_width // stride * rows
     # a band of fields and weights, and its copy when rows are dropped
     canvas = int(2 * 4 * 10 * cells)
+    if preset.coarse_share:
+        # rows of the coarse look, as they lie on disk and as they are kept
+        canvas += 2 * 4 * 10 * (grid.padded_width // (2 * stride)) * (2 * memory.COMPOSE_ROWS // stride)
     # native in and out, values, restored and as floats once more, what is valid
     window = memory.COMPOSE_PIXELS * (2 * source.pixel_bytes + 4 * 12 + 2)
     return canvas + (2 * QUEUE + 2) * window
+
+
+def coarse_look_bytes(preset: Preset, coarse: TileGrid) -> int:
+    """Bytes of the fields of the scene at half its size, whose tiles are ``coarse``, with the depth around."""
+    return 4 * 10 * coarse.padded_height * coarse.padded_width // preset.field_stride**2
+
+
+def halving_bytes(source: SourceFacts, coarse: TileGrid, batch: int, tile: int) -> int:
+    """Bytes of the rows of the scene that are read at a time to be halved, for a strip of a batch of tiles."""
+    cols = 2 * min(batch, coarse.cols) * tile
+    # native values, floats, those that are valid, and their sums
+    return 2 * HALVED_ROWS * cols * (source.pixel_bytes + 3 * 12 + 8)
 
 
 def latent_bytes(preset: Preset, grid: TileGrid) -> int:

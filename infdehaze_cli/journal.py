@@ -11,6 +11,7 @@ import json
 import os
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from .errors import StorageError
 from .plan import Plan
 from .retry import persist
 
-FORMAT = 2
+FORMAT = 3
 SYNC_SECONDS = 10.0
 """How much of what it was told a journal may lose when the machine, rather than the process, dies."""
 
@@ -36,10 +37,79 @@ class Done:
     bottleneck: bool = False
     decoded_batches: int = 0
     """Batches whose fields are on disk."""
+    coarse_encoded_batches: int = 0
+    coarse_bottleneck: bool = False
+    coarse_decoded_batches: int = 0
+    """The same of the look at half the size of the scene."""
 
 
-class Journal:
-    """The journal of one run.
+class Progress(ABC):
+    """What is done of one look at a scene, and is written down when it is.
+
+    Attributes
+    ----------
+    encoded : dict
+        Batches whose residuals and latents are on disk, with those of their tiles that hold data.
+    mixed : frozenset of int or None
+        The tiles of the scene that hold data, once its latents after the bottleneck are on disk.
+    decoded : dict
+        Batches whose fields are on disk, with the number of their tiles.
+    """
+
+    def __init__(self) -> None:
+        self.encoded: dict[int, tuple[int, ...]] = {}
+        self.mixed: frozenset[int] | None = None
+        self.decoded: dict[int, int] = {}
+
+    @abstractmethod
+    def _append(self, entry: dict[str, Any], *, sync: bool = False) -> None: ...
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        """Take in a line that says what is done."""
+        if "encoded" in entry:
+            self.encoded[entry["encoded"]] = tuple(entry["tiles"])
+        elif "mixed" in entry:
+            self.mixed = frozenset(tile for first, last in entry["mixed"] for tile in range(first, last + 1))
+        elif "decoded" in entry:
+            self.decoded[entry["decoded"]] = entry["tiles"]
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of this look is done."""
+        return bool(self.encoded or self.decoded) or self.mixed is not None
+
+    def add_encoded(self, batch: int, tiles: tuple[int, ...]) -> None:
+        """Write down that all of a batch is on disk."""
+        self.encoded[batch] = tiles
+        self._append({"encoded": batch, "tiles": tiles})
+
+    def add_mixed(self, tiles: Iterable[int]) -> None:
+        """Write down that the latents after the bottleneck are on disk, and which tiles of the scene hold data."""
+        self.mixed = frozenset(tiles)
+        # runs of neighbours: a scene has up to millions of tiles
+        runs = groupby(enumerate(sorted(self.mixed)), key=lambda pair: pair[1] - pair[0])
+        spans = [[run[0][1], run[-1][1]] for run in (list(pairs) for _, pairs in runs)]
+        self._append({"mixed": spans}, sync=True)
+
+    def add_decoded(self, batch: int, tiles: int) -> None:
+        """Write down that the fields of a batch are on disk."""
+        self.decoded[batch] = tiles
+        self._append({"decoded": batch, "tiles": tiles})
+
+
+class _Coarse(Progress):
+    """The look at half the size: lines of the same file, with a mark."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def _append(self, entry: dict[str, Any], *, sync: bool = False) -> None:
+        self._journal._append({"look": "coarse", **entry}, sync=sync)
+
+
+class Journal(Progress):
+    """The journal of one run, and the progress of its look at the scene in full size.
 
     Parameters
     ----------
@@ -52,12 +122,8 @@ class Journal:
         What the run was begun with: its input, its weights, what was asked for.
     plan : Plan or None
         How it was to be done.
-    encoded : dict
-        Batches whose residuals and latents are on disk, with those of their tiles that hold data.
-    mixed : frozenset of int or None
-        The tiles of the scene that hold data, once its latents after the bottleneck are on disk.
-    decoded : dict
-        Batches whose fields are on disk, with the number of their tiles.
+    coarse : Progress
+        Of the look at half the size of the scene.
 
     Raises
     ------
@@ -66,12 +132,11 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
         self.identity: dict[str, Any] | None = None
         self.plan: Plan | None = None
-        self.encoded: dict[int, tuple[int, ...]] = {}
-        self.mixed: frozenset[int] | None = None
-        self.decoded: dict[int, int] = {}
+        self.coarse: Progress = _Coarse(self)
         self._synced = 0.0
         try:
             good = self._replay(path.read_bytes()) if path.exists() else 0
@@ -94,52 +159,30 @@ class Journal:
                 if entry.get("format") != FORMAT:
                     break
                 self.identity, self.plan = entry["identity"], Plan(**entry["plan"])
+            elif entry.get("look") == "coarse":
+                self.coarse._take(entry)
             else:
                 self._take(entry)
             good += len(line)
         return good
 
-    def _take(self, entry: dict[str, Any]) -> None:
-        """Take in a line that says what is done."""
-        if "encoded" in entry:
-            self.encoded[entry["encoded"]] = tuple(entry["tiles"])
-        elif "mixed" in entry:
-            self.mixed = frozenset(tile for first, last in entry["mixed"] for tile in range(first, last + 1))
-        elif "decoded" in entry:
-            self.decoded[entry["decoded"]] = entry["tiles"]
-
     @property
     def worth_keeping(self) -> bool:
         """Whether a run could go on from here with less work than from the start."""
-        return self.done != Done()
+        return self.begun or self.coarse.begun
 
     @property
     def done(self) -> Done:
         """What a run that goes on from here need not do again."""
-        return Done(len(self.encoded), self.mixed is not None, len(self.decoded))
+        return Done(
+            *(len(self.encoded), self.mixed is not None, len(self.decoded)),
+            *(len(self.coarse.encoded), self.coarse.mixed is not None, len(self.coarse.decoded)),
+        )
 
     def begin(self, identity: dict[str, Any], plan: Plan) -> None:
         """Write down what is to be done."""
         self.identity, self.plan = identity, plan
         self._append({"format": FORMAT, "identity": identity, "plan": plan.to_dict()}, sync=True)
-
-    def add_encoded(self, batch: int, tiles: tuple[int, ...]) -> None:
-        """Write down that all of a batch is on disk."""
-        self.encoded[batch] = tiles
-        self._append({"encoded": batch, "tiles": tiles})
-
-    def add_mixed(self, tiles: Iterable[int]) -> None:
-        """Write down that the latents after the bottleneck are on disk, and which tiles of the scene hold data."""
-        self.mixed = frozenset(tiles)
-        # runs of neighbours: a scene has up to millions of tiles
-        runs = groupby(enumerate(sorted(self.mixed)), key=lambda pair: pair[1] - pair[0])
-        spans = [[run[0][1], run[-1][1]] for run in (list(pairs) for _, pairs in runs)]
-        self._append({"mixed": spans}, sync=True)
-
-    def add_decoded(self, batch: int, tiles: int) -> None:
-        """Write down that the fields of a batch are on disk."""
-        self.decoded[batch] = tiles
-        self._append({"decoded": batch, "tiles": tiles})
 
     def go_on(self) -> None:
         """Write down that a run goes on from here, and what it does not do again."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -74,6 +74,8 @@ class Plan:
     tile_cols: int
     tiles: int
     tokens: int
+    coarse_tiles: int
+    """Tiles of the scene at half its size, which are looked at first; 0 for none."""
     batch: int
     chunk_tokens: int
     tier: Tier
@@ -105,6 +107,24 @@ class Plan:
     def batches(self) -> int:
         """Number of batches in a phase."""
         return -(-self.tiles // self.batch)
+
+    def coarse(self) -> Plan:
+        """Return the plan of the look at half the size: the same, for fewer tiles."""
+        height, width = -(-self.height // 2), -(-self.width // 2)
+        grid = TileGrid(height, width, self.tile, self.overlap)
+        batch = min(self.batch, grid.count)
+        return replace(
+            self,
+            height=height,
+            width=width,
+            tile_rows=grid.rows,
+            tile_cols=grid.cols,
+            tiles=grid.count,
+            tokens=self.tokens // self.tiles * grid.count,
+            coarse_tiles=0,
+            batch=batch,
+            batches_in_memory=min(self.batches_in_memory, -(-grid.count // batch)),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""

@@ -72,13 +72,15 @@ def make_plan(
     """
     overlap = choose_overlap(config, preset)
     grid = TileGrid(height, width, preset.tile, overlap)
+    looks_twice = preset.coarse_share_for(height, width) > 0
+    coarse = TileGrid(-(-height // 2), -(-width // 2), preset.tile, overlap) if looks_twice else None
     precision: Precision
     precision = ("fp32" if device == "cpu" else "fp16") if config.precision == "auto" else config.precision
     batch = config.batch or preset.batch_for(max(grid.height, grid.width), device != "cpu")
     while True:
         on_device = _fit_device(config, preset, parameters, grid, precision, device, batch)
         try:
-            on_host = _fit_host(config, preset, grid, on_device, source or SourceFacts(), rates)
+            on_host = _fit_host(config, preset, grid, coarse, on_device, source or SourceFacts(), rates)
             break
         except BudgetError:
             # the host holds a few batches too
@@ -95,6 +97,7 @@ def make_plan(
         tile_cols=grid.cols,
         tiles=grid.count,
         tokens=grid.count * preset.latent_side**2,
+        coarse_tiles=0 if coarse is None else coarse.count,
         batch=on_device.batch,
         chunk_tokens=on_device.chunk_tokens,
         tier=on_host.tier,
@@ -200,6 +203,7 @@ def _fit_host(
     config: RunConfig,
     preset: Preset,
     grid: TileGrid,
+    coarse: TileGrid | None,
     on_device: _OnDevice,
     source: SourceFacts,
     rates: Rates | None,
@@ -207,12 +211,12 @@ def _fit_host(
     """Give memory first to what must be there, then to the bottleneck, then to residuals; the rest goes to disk."""
     batch, row = on_device.batch, row_bytes(preset.stored_shapes, config.residual_dtype)
     least_cache, cache = host.cache_bytes(source, grid)
-    latents = host.latent_bytes(preset, grid)
-    bands = host.latent_band_bytes(preset, grid, on_device.chunk_tokens)
+    coarse_look = 0 if coarse is None else host.coarse_look_bytes(preset, coarse)
 
-    def steps(cache: int, latents_on_disk: bool, heads_on_disk: bool, group: int) -> dict[str, int]:
-        """Return the bytes of each step beside the residuals that wait."""
-        kept = cache + (bands if latents_on_disk else latents)
+    def steps_of(grid: TileGrid, cache: int, latents_on_disk: bool, heads_on_disk: bool, group: int) -> dict[str, int]:
+        """Return the bytes of each step of a look beside the residuals that wait."""
+        bands = host.latent_band_bytes(preset, grid, on_device.chunk_tokens)
+        kept = cache + (bands if latents_on_disk else host.latent_bytes(preset, grid) + coarse_look)
         reading = host.reading_bytes(preset, source, batch)
         queue = host.residual_queue_bytes(preset, batch, config.residual_dtype)
         return {
@@ -226,6 +230,14 @@ def _fit_host(
             + host.writing_bytes(preset, source, grid)
             + (reading if config.residuals in ("auto", "recompute") else 2 * source.block_bytes),
         }
+
+    def steps(cache: int, latents_on_disk: bool, heads_on_disk: bool, group: int) -> dict[str, int]:
+        """Return the bytes of each step; the coarse look is one."""
+        found = steps_of(grid, cache, latents_on_disk, heads_on_disk, group)
+        if coarse is not None:
+            look = max(steps_of(coarse, cache, latents_on_disk, heads_on_disk, group).values())
+            found["coarse look"] = look + host.halving_bytes(source, coarse, batch, preset.tile)
+        return found
 
     heads = preset.bottleneck_heads
     groups = [g for g in range(heads, 0, -1) if heads % g == 0]
@@ -256,17 +268,21 @@ def _fit_host(
     batches = -(-grid.count // batch)
     # chunks of the store are whole batches, whatever is in the last one
     room = min(batches, (config.ram - taken) // (batch * row))
-    scratch = (latents if latents_on_disk else 0) + (3 * latents if heads_on_disk else 0)
+    tiles = [grid.count] if coarse is None else [grid.count, coarse.count]
+    # of a tile
+    latents = host.latent_bytes(preset, grid) // grid.count
+    fields = 4 * FIELDS * (preset.tile // preset.field_stride) ** 2
+    scratch = sum(tiles) * ((latents if latents_on_disk else 0) + (3 * latents if heads_on_disk else 0))
+    scratch += coarse_look if latents_on_disk else 0
 
     def stored(in_memory: int) -> int:
-        return max(0, grid.count - in_memory * batch) * row
+        return sum(max(0, count - in_memory * batch) for count in tiles) * row
 
     def kept(in_memory: int) -> int:
-        fields = 4 * FIELDS * grid.count * (preset.tile // preset.field_stride) ** 2
         # latents on disk are kept as they are, those in memory are copied; and where residuals are not in
         # memory, what the bottleneck began with
-        begun = max(0, grid.count - in_memory * batch) * (latents // grid.count)
-        return begun + (0 if latents_on_disk else latents) + fields
+        begun = sum(max(0, count - in_memory * batch) for count in tiles) * latents
+        return begun + sum(tiles) * ((0 if latents_on_disk else latents) + fields)
 
     tier = _choose_tier(config, preset, room, batches, rates, scratch + stored(room) + kept(room), row)
     in_memory = {"dram": room, "ssd": 0, "recompute": 0}[tier]

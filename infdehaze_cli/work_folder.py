@@ -16,7 +16,11 @@ from .plan import Plan
 from .raster import is_local, redacted
 
 LOCK = "lock"
-KEPT = (LOCK, "journal.jsonl", "residuals", "encoded", "mixed", "fields")
+_LOOK = ("residuals", "encoded", "mixed", "fields")
+COARSE = "coarse"
+"""The folder of the look at half the size of the scene."""
+_JOURNAL = "journal.jsonl"
+KEPT = (LOCK, _JOURNAL, *_LOOK, COARSE)
 """What an interrupted run leaves for the next one; all else in the folder is begun anew."""
 
 _CHANGED = {
@@ -44,17 +48,16 @@ class WorkFolder:
 
     def __init__(self, path: Path, token: str, dst: str) -> None:
         self.path, self.token, self._dst = path, token, dst
+        self.journal = Journal(path / _JOURNAL)
         self.tidy()
-        self.journal = Journal(path / KEPT[1])
         if not self.journal.worth_keeping:
             self.restart()
         self.found = self.journal.worth_keeping
 
     def tidy(self) -> None:
         """Remove all from which nobody goes on."""
-        for entry in self.path.iterdir():
-            if entry.name not in KEPT:
-                _remove(entry)
+        begun = (*(_LOOK if self.journal.begun else ()), *((COARSE,) if self.journal.coarse.begun else ()))
+        _keep_only(self.path, (LOCK, _JOURNAL, *begun))
 
     def restart(self) -> None:
         """Forget what an earlier run has done."""
@@ -62,7 +65,7 @@ class WorkFolder:
         for entry in self.path.iterdir():
             if entry.name != LOCK:
                 _remove(entry)
-        self.journal = Journal(self.path / KEPT[1])
+        self.journal = Journal(self.path / _JOURNAL)
         self.found = False
 
     def check(self, identity: dict[str, Any]) -> Plan:
@@ -203,9 +206,7 @@ else:
 
 def _release(path: Path, descriptor: int, *, keep: bool) -> None:
     """Give the lock back; the folder goes first, so that nobody finds half of it."""
-    for entry in path.iterdir():
-        if entry.name not in (KEPT if keep else (LOCK,)):
-            _remove(entry)
+    _keep_only(path, KEPT if keep else (LOCK,))
     if os.name == "nt":
         os.close(descriptor)
     with suppress(OSError):
@@ -215,6 +216,14 @@ def _release(path: Path, descriptor: int, *, keep: bool) -> None:
             path.rmdir()
     if os.name != "nt":
         os.close(descriptor)
+
+
+def _keep_only(path: Path, names: tuple[str, ...]) -> None:
+    for entry in path.iterdir():
+        if entry.name not in names:
+            _remove(entry)
+        elif entry.name == COARSE and entry.is_dir():
+            _keep_only(entry, _LOOK)
 
 
 def _owner(path: Path) -> str:

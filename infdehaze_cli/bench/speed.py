@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from infdehaze.network import InfDehaze
 from infdehaze.tiling import (
     TileGrid,
     cut_tiles,
+    double_cells,
     enlarge,
+    halve,
     join_fields,
     join_latents,
+    leave_clear,
     mirror_pad,
+    mix_looks,
     scatter,
-    smooth_fields,
+    smooth_look,
     split_latents,
 )
 from infdehaze.weights import load_model
@@ -54,11 +59,30 @@ def bare_forward_seconds(picture_1CHW: torch.Tensor, config: RunConfig, batch: i
     device = resolve_device(config.device)
     model = load_model(config.weights, device)
     preset = model.preset
-    grid = TileGrid(picture_1CHW.shape[2], picture_1CHW.shape[3], preset.tile, overlap)
-    tiles = cut_tiles(mirror_pad(picture_1CHW, grid.padded_height, grid.padded_width), grid)[0]
-    model.decoder(model.encoder(tiles[:batch].to(device))[-1], model.encoder(tiles[:batch].to(device)))
+    height, width = picture_1CHW.shape[2:]
+    share = preset.coarse_share_for(height, width)
+    warm = picture_1CHW[:, :, : preset.tile, : preset.tile]
+    _bare_look(model, torch.cat([warm] * min(batch, 4), 3), batch, overlap, device)
     _wait(device)
     started = time.perf_counter()
+    look = _bare_look(model, picture_1CHW, batch, overlap, device)
+    if share:
+        halved, _ = halve(picture_1CHW, torch.ones(1, height, width, dtype=torch.bool))
+        coarse = _bare_look(model, halved, batch, overlap, device)
+        look = mix_looks(look, double_cells(coarse, *look.shape[2:]), share)
+    fields = leave_clear(look[:, :-1], look[:, -1:], *preset.thin_haze)
+    scatter(picture_1CHW, enlarge(fields, preset.field_stride)[:, :, :height, :width])
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _bare_look(
+    model: InfDehaze, picture_1CHW: torch.Tensor, batch: int, overlap: int, device: torch.device
+) -> torch.Tensor:
+    """Return the smoothed look at a picture, computed in batches of tiles."""
+    preset = model.preset
+    grid = TileGrid(picture_1CHW.shape[2], picture_1CHW.shape[3], preset.tile, overlap)
+    tiles = cut_tiles(mirror_pad(picture_1CHW, grid.padded_height, grid.padded_width), grid)[0]
     encoded = [[r.cpu() for r in model.encoder(part.to(device))] for part in torch.split(tiles, batch)]
     latent = join_latents(torch.cat([residuals[-1] for residuals in encoded])[None], grid)
     modelled = split_latents(model.bottleneck(latent.to(device)), grid)[0]
@@ -69,10 +93,7 @@ def bare_forward_seconds(picture_1CHW: torch.Tensor, config: RunConfig, batch: i
         ]
     )
     joined = join_fields(fields[None], grid, preset.field_stride)
-    joined = smooth_fields(joined, torch.ones_like(joined[:, :1]), *preset.field_sigmas, preset.thin_haze)
-    scatter(picture_1CHW, enlarge(joined, preset.field_stride)[:, :, : grid.height, : grid.width])
-    _wait(device)
-    return time.perf_counter() - started
+    return smooth_look(joined, torch.ones_like(joined[:, :1]), *preset.field_sigmas)
 
 
 def _wait(device: torch.device) -> None:

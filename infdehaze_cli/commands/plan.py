@@ -21,6 +21,7 @@ def print_plan(plan: Plan, as_json: bool) -> None:
     rows = [
         ("scene", f"{plan.width} x {plan.height} px"),
         ("tiles", f"{plan.tiles} ({plan.tile_cols} x {plan.tile_rows}, {plan.tile} px, overlap {plan.overlap})"),
+        ("tiles at half the size", f"{plan.coarse_tiles}" if plan.coarse_tiles else "not looked at"),
         ("tokens", f"{plan.tokens}"),
         ("network", f"{plan.preset}, {plan.precision}, on {plan.device}"),
         ("batch", f"{plan.batch} tiles"),

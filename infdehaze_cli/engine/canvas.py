@@ -5,13 +5,21 @@ Axes: F fields, h w rows and columns at the field stride.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from infdehaze.tiling import TileGrid, feather, smooth_fields, smoothing_radius
+from infdehaze.tiling import TileGrid, feather, leave_clear, smooth_look, smoothing_radius
 from torch import Tensor
 
 from infdehaze_cli.geometry import Window
+
+
+class OtherLook(Protocol):
+    """Something else that was seen of the scene."""
+
+    def mixed(self, fine_Fhw: Tensor, rows: slice, cols: slice) -> Tensor:
+        """Mix it into a look (F + 1, h, w) at these cells."""
+        ...
 
 
 class FieldCanvas:
@@ -27,9 +35,11 @@ class FieldCanvas:
         Pixels between values.
     sigma, airlight_sigma : float
         Standard deviations, in cells, of the Gaussians that smooth the sum; see
-        :func:`infdehaze.tiling.smooth_fields`.
+        :func:`infdehaze.tiling.smooth_look`.
     thin_haze : tuple of float
         See :func:`infdehaze.tiling.leave_clear`.
+    coarse : OtherLook, optional
+        What is mixed in.
     """
 
     def __init__(
@@ -40,6 +50,7 @@ class FieldCanvas:
         sigma: float = 0.0,
         airlight_sigma: float | None = None,
         thin_haze: tuple[float, float] = (0.0, 0.0),
+        coarse: OtherLook | None = None,
     ) -> None:
         self._grid, self._stride = grid, stride
         self._side, self._step, self._overlap = (
@@ -50,7 +61,7 @@ class FieldCanvas:
         self._height = grid.padded_height // stride
         self._base = 0
         self._sigmas = (sigma, sigma if airlight_sigma is None else airlight_sigma)
-        self._thin_haze = thin_haze
+        self._thin_haze, self._coarse = thin_haze, coarse
         # cells around a window that its values depend on: the smoothing, and the next cell for enlarging
         self._halo = smoothing_radius(max(self._sigmas)) + 1
         # one plane more: the weight of the tiles with data
@@ -95,18 +106,25 @@ class FieldCanvas:
         s = self._stride
         rows = self._cells(window.row, window.row_end, self._height)
         cols = self._cells(window.col, window.col_end, self._band_Fhw.shape[2])
-        self._reserve(rows.seen.stop - self._base)
-        seen = self._band_Fhw[:, rows.seen.start - self._base : rows.seen.stop - self._base, cols.seen]
-        fields = smooth_fields(seen[None, :-1], seen[None, -1:], *self._sigmas, self._thin_haze)[0]
-        inner = fields[:, rows.inner, cols.inner]
-        return inner, (window.row - rows.first * s, window.col - cols.first * s)
+        look_Fhw = self.look(rows, cols)
+        if self._coarse is not None:
+            look_Fhw = self._coarse.mixed(look_Fhw, rows, cols)
+        fields = leave_clear(look_Fhw[None, :-1], look_Fhw[None, -1:], *self._thin_haze)[0]
+        return fields, (window.row - rows.start * s, window.col - cols.start * s)
 
-    def _cells(self, start: int, stop: int, size: int) -> _Span:
-        """Return the cells along one axis that pixels ``start`` to ``stop`` need."""
-        first, last = max(0, start // self._stride - 1), min(size, -(-stop // self._stride) + 1)
+    def look(self, rows: slice, cols: slice) -> Tensor:
+        """Return the smoothed fields, and the depth around, of some cells: (F + 1, h, w); none is mixed in or left."""
         reach = self._halo - 1
-        seen = slice(max(0, first - reach), min(size, last + reach))
-        return _Span(first, seen, slice(first - seen.start, last - seen.start))
+        above, left = max(0, rows.start - reach), max(0, cols.start - reach)
+        below, right = min(self._height, rows.stop + reach), min(self._band_Fhw.shape[2], cols.stop + reach)
+        self._reserve(below - self._base)
+        seen = self._band_Fhw[None, :, above - self._base : below - self._base, left:right]
+        look_Fhw = smooth_look(seen[:, :-1], seen[:, -1:], *self._sigmas)[0]
+        return look_Fhw[:, rows.start - above : rows.stop - above, cols.start - left : cols.stop - left]
+
+    def _cells(self, start: int, stop: int, size: int) -> slice:
+        """Return the cells along one axis that pixels ``start`` to ``stop`` need."""
+        return slice(max(0, start // self._stride - 1), min(size, -(-stop // self._stride) + 1))
 
     def drop_above(self, row: int) -> None:
         """Forget what windows at or below a pixel row do not need."""
@@ -114,12 +132,3 @@ class FieldCanvas:
         # a copy, so that the memory of the rows above is given back
         self._band_Fhw = self._band_Fhw[:, base - self._base :].clone()
         self._base = base
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Cells of one axis: the first that is given out, those that are read, and those given out among them."""
-
-    first: int
-    seen: slice
-    inner: slice

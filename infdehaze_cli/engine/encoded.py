@@ -11,7 +11,7 @@ from infdehaze.tiling import TileGrid
 from torch import Tensor
 
 from infdehaze_cli.errors import CorruptError
-from infdehaze_cli.journal import Journal
+from infdehaze_cli.journal import Progress
 from infdehaze_cli.store import ResidualStore
 
 from .protocols import SceneReader, SourceBlock
@@ -38,13 +38,13 @@ class Encoded:
     ----------
     latents : ResidualStore, optional
         Rows of latents in full precision, by batch; None to keep nothing.
-    journal : Journal, optional
+    journal : Progress, optional
         Is told what is there.
     in_memory : int
         Batches, from the first on, whose residuals are in memory and are lost with the process.
     """
 
-    def __init__(self, latents: ResidualStore | None, journal: Journal | None, in_memory: int) -> None:
+    def __init__(self, latents: ResidualStore | None, journal: Progress | None, in_memory: int) -> None:
         self._latents, self._journal, self._in_memory = latents, journal, in_memory
 
     def put(self, batch: int, indices: tuple[int, ...], latents: list[Tensor]) -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from infdehaze.decoder import FIELDS
 from infdehaze.network import InfDehaze
 from infdehaze.presets import Preset
 
-from infdehaze_cli.journal import Journal
+from infdehaze_cli.journal import Journal, Progress
 from infdehaze_cli.plan import Plan
 from infdehaze_cli.store import RecomputeStore, ResidualStore, Workspace, ZarrResidualStore, row_length, stored_dtype
 
 from .bottleneck import stream_bottleneck
-from .decode import B, decode_phase
+from .canvas import FieldCanvas
+from .coarse import CoarseLook, HalvedScene, OnePhase
+from .compose import B, composing
+from .decode import Take, decode_phase
 from .device import Device
 from .elastic import Elastic
 from .encode import encode_phase
@@ -88,72 +93,135 @@ def execute(
     preset = model.preset
     device = Device(torch.device(plan.device), plan.precision, budget)
     device.place(model)
-    clocks = {name: BusyClock() for name in ("read", "store", "load", "write")}
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def timed(name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        seconds[name] = time.perf_counter() - started
-
-    amount = Elastic("tiles", plan.batch, reporter.note)
-    workspace = Workspace(
-        scratch,
-        latents_on_disk=plan.latents_on_disk,
-        heads_on_disk=plan.heads_on_disk,
-        heads_at_a_time=plan.heads_at_a_time,
-        codec=plan.codec,
-    )
-    store = _residual_store(plan, preset, scratch, journal)
-    encoded = Encoded(_latent_store(plan, preset, scratch, journal), journal, plan.batches_in_memory)
-    finished = Finished(journal, plan, preset, workspace, scratch)
+    run = _Run(model, device, {name: BusyClock() for name in ("read", "store", "load", "write")})
+    shelf = Workspace(scratch / "coarse", latents_on_disk=plan.latents_on_disk, codec=plan.codec)
     try:
-        state = finished.restored(reporter.note)
-        if state is None:
-            state = SceneState.empty(plan, preset, workspace)
-            with timed("encode"):
-                encode_phase(model, device, scene, state, store, encoded, reporter, clocks, amount)
-            with timed("bottleneck"):
-                reporter.phase("bottleneck", len(model.bottleneck.layers))
-                stream_bottleneck(
-                    model.bottleneck,
-                    state.latent_HWC,
-                    state.occupied_HW,
-                    workspace,
-                    device=device,
-                    chunk_tokens=plan.chunk_tokens,
-                    on_layer=reporter.advance,
-                    note=reporter.note,
-                )
-                finished.keep_latents(state)
-        else:
-            for name, steps in (("encode", plan.tiles), ("bottleneck", len(model.bottleneck.layers))):
-                seconds[name] = 0.0
-                reporter.phase(name, steps)
-                reporter.advance(steps)
-        with timed("decode"):
-            decode_phase(
-                model, device, scene, second, writer, state, store, finished, reporter, clocks, strength, amount
-            )
-        on_disk = store.disk_bytes + workspace.disk_bytes
-        checkpoint = encoded.disk_bytes + finished.disk_bytes
+        started = time.perf_counter()
+        coarse = (
+            run.look_at_half(plan.coarse(), scene, scratch, shelf, journal, reporter) if plan.coarse_tiles else None
+        )
+        seconds = {"coarse": time.perf_counter() - started}
+        canvas = run.canvas(plan, preset.thin_haze, coarse)
+        taking = composing(preset, device, second, writer, strength, reporter, run.clocks)
+        seconds |= run.look(plan, scene, scratch, journal, reporter, canvas, taking)
+        run.scratch_bytes += shelf.disk_bytes
     finally:
-        for each in (store, encoded, finished):
-            each.close(keep=journal is not None)
-        workspace.close()
-    seconds |= {name: clock.seconds for name, clock in clocks.items()}
-    return Measured(device.peak_bytes, on_disk, checkpoint, seconds)
+        shelf.close()
+        if journal is None:
+            # the stores have emptied it
+            shutil.rmtree(scratch / "coarse", ignore_errors=True)
+    seconds |= {name: clock.seconds for name, clock in run.clocks.items()}
+    return Measured(device.peak_bytes, run.scratch_bytes, run.checkpoint_bytes, seconds)
 
 
-def _found(journal: Journal | None) -> dict[int, int] | None:
+@dataclass
+class _Run:
+    """What the looks of a run share."""
+
+    model: InfDehaze
+    device: Device
+    clocks: dict[str, BusyClock]
+    scratch_bytes: int = 0
+    checkpoint_bytes: int = 0
+
+    def canvas(
+        self, plan: Plan, thin_haze: tuple[float, float] = (0.0, 0.0), coarse: CoarseLook | None = None
+    ) -> FieldCanvas:
+        """Make what joins the fields of a look."""
+        preset = self.model.preset
+        return FieldCanvas(plan.grid, FIELDS, preset.field_stride, *preset.field_sigmas, thin_haze, coarse)
+
+    def look_at_half(
+        self,
+        plan: Plan,
+        scene: SceneReader[SourceBlock],
+        scratch: Path,
+        shelf: Workspace,
+        journal: Journal | None,
+        reporter: Reporter,
+    ) -> CoarseLook:
+        """Look at a scene at half its size; ``shelf`` keeps what is seen."""
+        preset = self.model.preset
+        coarse = CoarseLook(shelf, plan.grid, preset.field_stride, preset.coarse_share)
+        progress = None if journal is None else journal.coarse
+        once, taking = OnePhase(reporter, plan.tiles), nullcontext(coarse.take)
+        self.look(plan, HalvedScene(scene), scratch / "coarse", progress, once, self.canvas(plan), taking)
+        return coarse
+
+    def look(
+        self,
+        plan: Plan,
+        scene: SceneReader[SourceBlock],
+        scratch: Path,
+        journal: Progress | None,
+        reporter: Reporter,
+        canvas: FieldCanvas,
+        taking: AbstractContextManager[Take],
+    ) -> dict[str, float]:
+        """Run all phases over a scene, up to its fields, which are taken while they come; return their seconds."""
+        model, device, clocks, preset = self.model, self.device, self.clocks, self.model.preset
+        seconds: dict[str, float] = {}
+
+        @contextmanager
+        def timed(name: str) -> Iterator[None]:
+            started = time.perf_counter()
+            yield
+            seconds[name] = time.perf_counter() - started
+
+        amount = Elastic("tiles", plan.batch, reporter.note)
+        workspace = Workspace(
+            scratch,
+            latents_on_disk=plan.latents_on_disk,
+            heads_on_disk=plan.heads_on_disk,
+            heads_at_a_time=plan.heads_at_a_time,
+            codec=plan.codec,
+        )
+        store = _residual_store(plan, preset, scratch, journal)
+        encoded = Encoded(_latent_store(plan, preset, scratch, journal), journal, plan.batches_in_memory)
+        finished = Finished(journal, plan, preset, workspace, scratch)
+        try:
+            state = finished.restored(reporter.note)
+            if state is None:
+                state = SceneState.empty(plan, preset, workspace)
+                with timed("encode"):
+                    encode_phase(model, device, scene, state, store, encoded, reporter, clocks, amount)
+                with timed("bottleneck"):
+                    reporter.phase("bottleneck", len(model.bottleneck.layers))
+                    stream_bottleneck(
+                        model.bottleneck,
+                        state.latent_HWC,
+                        state.occupied_HW,
+                        workspace,
+                        device=device,
+                        chunk_tokens=plan.chunk_tokens,
+                        on_layer=reporter.advance,
+                        note=reporter.note,
+                    )
+                    finished.keep_latents(state)
+            else:
+                for name, steps in (("encode", plan.tiles), ("bottleneck", len(model.bottleneck.layers))):
+                    seconds[name] = 0.0
+                    reporter.phase(name, steps)
+                    reporter.advance(steps)
+            with timed("decode"), taking as take:
+                decode_phase(model, device, scene, state, store, finished, canvas, take, reporter, clocks, amount)
+            self.scratch_bytes += store.disk_bytes + workspace.disk_bytes
+            self.checkpoint_bytes += encoded.disk_bytes + finished.disk_bytes
+        finally:
+            for each in (store, encoded, finished):
+                each.close(keep=journal is not None)
+            workspace.close()
+        return seconds
+
+
+def _found(journal: Progress | None) -> dict[int, int] | None:
     """Return the batches that an interrupted run has left on disk, with the number of their tiles."""
-    if journal is None or not journal.worth_keeping:
+    if journal is None or not journal.begun:
         return None
     return {batch: len(tiles) for batch, tiles in journal.encoded.items()}
 
 
-def _residual_store(plan: Plan, preset: Preset, scratch: Path, journal: Journal | None) -> ResidualStore:
+def _residual_store(plan: Plan, preset: Preset, scratch: Path, journal: Progress | None) -> ResidualStore:
     if plan.tier == "recompute":
         return RecomputeStore()
     return ZarrResidualStore(
@@ -168,7 +236,7 @@ def _residual_store(plan: Plan, preset: Preset, scratch: Path, journal: Journal 
     )
 
 
-def _latent_store(plan: Plan, preset: Preset, scratch: Path, journal: Journal | None) -> ResidualStore | None:
+def _latent_store(plan: Plan, preset: Preset, scratch: Path, journal: Progress | None) -> ResidualStore | None:
     """Return where the latents of batches lie whose residuals are not in memory, in full precision."""
     # with residuals in memory a batch has to be encoded again anyway
     if journal is None or plan.batches_in_memory >= plan.batches:

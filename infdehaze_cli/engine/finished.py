@@ -17,7 +17,7 @@ from infdehaze.presets import Preset
 from torch import Tensor
 
 from infdehaze_cli.errors import CorruptError
-from infdehaze_cli.journal import Journal
+from infdehaze_cli.journal import Progress
 from infdehaze_cli.plan import Plan
 from infdehaze_cli.store import Workspace, ZarrResidualStore
 
@@ -29,7 +29,7 @@ class Finished:
 
     Parameters
     ----------
-    journal : Journal, optional
+    journal : Progress, optional
         Says what an interrupted run has left, and is told what is there; None to keep nothing.
     plan, preset
         Of the run.
@@ -45,7 +45,7 @@ class Finished:
     """
 
     def __init__(
-        self, journal: Journal | None, plan: Plan, preset: Preset, workspace: Workspace, scratch: Path
+        self, journal: Progress | None, plan: Plan, preset: Preset, workspace: Workspace, scratch: Path
     ) -> None:
         self._journal, self._plan, self._preset, self._workspace = journal, plan, preset, workspace
         self._side = preset.tile // preset.field_stride
@@ -60,7 +60,7 @@ class Finished:
                 scratch / "fields",
                 0,
                 plan.codec,
-                journal.decoded if journal.worth_keeping else None,
+                journal.decoded if journal.begun else None,
             )
 
     def restored(self, note: Callable[[str], None]) -> SceneState | None:

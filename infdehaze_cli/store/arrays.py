@@ -235,6 +235,10 @@ class Workspace:
         shape = (heads, tokens, dim)
         return self._make(name, shape, (self.group(heads), chunk, dim), self._heads_on_disk)
 
+    def look(self, rows: int, cols: int, fields: int, band: int) -> SceneArray:
+        """Make room for what was seen of a scene (rows, cols, fields), cut on disk into bands of rows."""
+        return self._make("look", (rows, cols, fields), (band, cols, fields), self._latents_on_disk)
+
     def group(self, heads: int) -> int:
         """Return how many of ``heads`` are processed together."""
         return min(heads, self._heads_at_a_time or heads)

@@ -3,6 +3,7 @@
 Integrated gradients along the straight path from a clear to the hazy picture: a pixel's attribution is its change on
 that path times the mean gradient of an objective over the window. Attributions add up to the change of the objective.
 The order in which IBSSA sorts tokens, and the experts that LMMoE chooses, have no gradient: they are constants.
+What is attributed is the look at the scene in full size, without the one at half its size (decided here).
 
 Axes: B scenes, H W rows and columns, F fields.
 """
@@ -125,7 +126,7 @@ def attribute(
     valid = torch.ones_like(hazy_B3HW[:, 0], dtype=torch.bool) if valid_BHW is None else valid_BHW
 
     def value(picture_B3HW: Tensor) -> Tensor:
-        fields_B9HW = model(picture_B3HW, valid_BHW=valid_BHW, overlap=overlap).fields_B9HW
+        fields_B9HW = model(picture_B3HW, valid_BHW=valid_BHW, overlap=overlap, coarse=False).fields_B9HW
         return measure(picture_B3HW[..., rows, cols], fields_B9HW[..., rows, cols], valid[..., rows, cols])
 
     total = torch.zeros_like(hazy_B3HW)

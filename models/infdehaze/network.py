@@ -19,13 +19,17 @@ from .swin import WindowAttention
 from .tiling import (
     TileGrid,
     cut_tiles,
+    double_cells,
     enlarge,
     fill_invalid,
+    halve,
     join_fields,
     join_latents,
+    leave_clear,
     mirror_pad,
+    mix_looks,
     scatter,
-    smooth_fields,
+    smooth_look,
     split_latents,
 )
 
@@ -75,7 +79,9 @@ class InfDehaze(nn.Module):
             if isinstance(module, SFCA):
                 module.restore.apply(_zero)
 
-    def forward(self, hazy_B3HW: Tensor, *, valid_BHW: Tensor | None = None, overlap: int | None = None) -> Restored:
+    def forward(
+        self, hazy_B3HW: Tensor, *, valid_BHW: Tensor | None = None, overlap: int | None = None, coarse: bool = True
+    ) -> Restored:
         """Restore whole scenes of any height and width (algorithm 1 without any streaming).
 
         Parameters
@@ -86,11 +92,29 @@ class InfDehaze(nn.Module):
             bool; False where there is no data. Such pixels influence nothing.
         overlap : int, optional
             Pixels by which tiles overlap; the preset's by default.
+        coarse : bool
+            Whether to look at the scene at half its size too, where the preset does. A network in training does not.
 
         Returns
         -------
         Restored
         """
+        preset = self.preset
+        H, W = hazy_B3HW.shape[2:]
+        share = preset.coarse_share_for(H, W) if coarse and not self.training else 0.0
+        # a network that finds no haze yet would get no gradient
+        none, full = (0.0, 0.0) if self.training else preset.thin_haze
+        look, balance = self._look(hazy_B3HW, valid_BHW, overlap)
+        if share:
+            valid = torch.ones_like(hazy_B3HW[:, 0], dtype=torch.bool) if valid_BHW is None else valid_BHW
+            coarse_look, _ = self._look(*halve(hazy_B3HW, valid), overlap)
+            look = mix_looks(look, double_cells(coarse_look, *look.shape[2:]), share)
+        fields = leave_clear(look[:, :-1], look[:, -1:], none, full)
+        large = enlarge(fields, preset.field_stride)[:, :, :H, :W]
+        return Restored(scatter(hazy_B3HW, large), large, balance)
+
+    def _look(self, hazy_B3HW: Tensor, valid_BHW: Tensor | None, overlap: int | None) -> tuple[Tensor, Tensor]:
+        """Return the smoothed look (B, 10, h, w) at scenes, and the balance loss."""
         preset = self.preset
         B, _, H, W = hazy_B3HW.shape
         grid = TileGrid(H, W, preset.tile, preset.overlap if overlap is None else overlap)
@@ -115,15 +139,10 @@ class InfDehaze(nn.Module):
             fields = fields * occupied.flatten(0, 1)
 
         joined = join_fields(fields.unflatten(0, (B, grid.count)), grid, preset.field_stride)
-        # a network that finds no haze yet would get no gradient
-        thin_haze = (0.0, 0.0) if self.training else preset.thin_haze
-        if any((*preset.field_sigmas, *thin_haze)) or occupied is not None:
-            side = preset.tile // preset.field_stride
-            ones = joined.new_ones(B, grid.count, 1, side, side)
-            weight = join_fields(ones if occupied is None else ones * occupied, grid, preset.field_stride)
-            joined = smooth_fields(joined, weight, *preset.field_sigmas, thin_haze)
-        full = enlarge(joined, preset.field_stride)[:, :, :H, :W]
-        return Restored(scatter(hazy_B3HW, full), full, balance)
+        side = preset.tile // preset.field_stride
+        ones = joined.new_ones(B, grid.count, 1, side, side)
+        weight = join_fields(ones if occupied is None else ones * occupied, grid, preset.field_stride)
+        return smooth_look(joined, weight, *preset.field_sigmas), balance
 
 
 def _initialise(module: nn.Module) -> None:

@@ -57,6 +57,8 @@ class Preset:
     """The same for the airlight, where that is more."""
     thin_haze: tuple[float, float] = (0.0, 0.0)
     """Optical depths up to the first are taken for clear ground, from the second on for haze, and a part between."""
+    coarse_share: float = 0.0
+    """Share of the fields that a look at the scene at half its size has; 0 for none."""
     tile: int = 256
     overlap: int = 32
     """Pixels by which neighbouring tiles overlap by default; their fields are feathered there."""
@@ -99,6 +101,8 @@ class Preset:
             raise ValueError("airlight_smoothing must be between 0 and four tiles")
         if len(self.thin_haze) != 2 or not 0 <= self.thin_haze[0] <= self.thin_haze[1] < 1:
             raise ValueError("thin_haze must be two optical depths below 1, the lower first")
+        if not 0 <= self.coarse_share < 1:
+            raise ValueError("coarse_share must be at least 0 and below 1")
         if self.tile % (self.stem_stride * 8):
             raise ValueError("tile must be a multiple of eight patches")
         if self.tile_statistics and self.stem_stride * 8 % self.field_stride:
@@ -113,6 +117,10 @@ class Preset:
     def field_sigmas(self) -> tuple[float, float]:
         """Standard deviations, in cells, of the smoothing of the fields and of the airlight among them."""
         return self.smoothing / self.field_stride, max(self.smoothing, self.airlight_smoothing) / self.field_stride
+
+    def coarse_share_for(self, height: int, width: int) -> float:
+        """Return the share of the look at half the size: none where that fills less than three quarters of a tile."""
+        return self.coarse_share if 2 * min(height, width) >= 3 * self.tile else 0.0
 
     @property
     def residual_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -187,6 +195,7 @@ LITE = Preset(
     smoothing=64.0,
     airlight_smoothing=256.0,
     thin_haze=(0.06, 0.2),
+    coarse_share=0.4,
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)
     overlap=0,
     fixed_batch=16,

@@ -86,6 +86,30 @@ def mirror_pad(x_BCHW: Tensor, height: int, width: int) -> Tensor:
     return x_BCHW
 
 
+def halve(x_BCHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Shrink a picture to half its size, rounded up: the mean of the valid ones of four pixels.
+
+    A last row or column alone is repeated. A pixel is valid where one of the four is; others become 0.
+
+    Returns
+    -------
+    tuple of Tensor
+        (B, C, H / 2, W / 2), and bool (B, H / 2, W / 2).
+    """
+    H, W = x_BCHW.shape[2:]
+    even = (H + H % 2, W + W % 2)
+    weight_B1HW = mirror_pad(valid_BHW[:, None], *even).to(x_BCHW.dtype)
+    # selected, not multiplied: an invalid pixel may be NaN
+    known_BCHW = mirror_pad(torch.where(valid_BHW[:, None], x_BCHW, 0), *even)
+
+    def four(y: Tensor) -> Tensor:
+        # added in one order, so that windows agree exactly with the whole
+        return (y[..., ::2, ::2] + y[..., ::2, 1::2]) + (y[..., 1::2, ::2] + y[..., 1::2, 1::2])
+
+    count_B1hw = four(weight_B1HW)
+    return four(known_BCHW) / count_B1hw.clamp(min=1), count_B1hw[:, 0] > 0
+
+
 def cut_tiles(x_BCHW: Tensor, grid: TileGrid) -> Tensor:
     """Cut a padded picture into (B, M, C, T, T)."""
     B, C = x_BCHW.shape[:2]
@@ -180,12 +204,53 @@ def smooth_fields(
     thin_haze : tuple of float, optional
         See :func:`leave_clear`, which comes last.
     """
-    smooth = _smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
     none, full = thin_haze
     if full <= 0:
-        return smooth
+        # the depth around is not asked for
+        return _smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
+    look_BFhw = smooth_look(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
+    return leave_clear(look_BFhw[:, :-1], look_BFhw[:, -1:], none, full)
+
+
+def smooth_look(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float, airlight_sigma: float | None = None) -> Tensor:
+    """Smooth joined fields, and add the mean optical depth around each cell: all that :func:`leave_clear` asks.
+
+    Parameters
+    ----------
+    fields_BFhw, weight_B1hw, sigma, airlight_sigma
+        As for :func:`smooth_fields`.
+
+    Returns
+    -------
+    Tensor
+        (B, F + 1, h, w): the fields, and the depth around.
+    """
+    smooth_BFhw = _smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
     around_B1hw = _smooth(fields_BFhw[:, :3].mean(1, keepdim=True), weight_B1hw, airlight_sigma or sigma)
-    return leave_clear(smooth, around_B1hw, none, full)
+    return torch.cat([smooth_BFhw, around_B1hw], 1)
+
+
+def mix_looks(fine_BFhw: Tensor, coarse_BFhw: Tensor, share: float) -> Tensor:
+    """Mix what was seen in the scene with what was seen at half its size, on the same cells.
+
+    A tile of the halved picture shows four times the ground, which tells levels better; the finer look tells edges
+    better (decided here).
+
+    Parameters
+    ----------
+    fine_BFhw, coarse_BFhw : Tensor
+        Smoothed looks; the coarse one enlarged (:func:`double_cells`).
+    share : float
+        Of the coarse one.
+    """
+    return fine_BFhw * (1 - share) + coarse_BFhw * share
+
+
+def double_cells(coarse_BFhw: Tensor, height: int, width: int) -> Tensor:
+    """Enlarge cells of a halved scene to those of the scene; where they end too early, the last one is repeated."""
+    large = enlarge(coarse_BFhw, 2)[:, :, :height, :width]
+    below, right = height - large.shape[2], width - large.shape[3]
+    return F.pad(large, (0, right, 0, below), mode="replicate") if below or right else large
 
 
 def leave_clear(fields_BFhw: Tensor, around_B1hw: Tensor, none: float, full: float) -> Tensor:
@@ -193,7 +258,10 @@ def leave_clear(fields_BFhw: Tensor, around_B1hw: Tensor, none: float, full: flo
 
     A little haze cannot be told from ground with lifted shadows, and clear ground is to stay (decided here). What
     counts is the larger depth of here and ``around``: gaps between patches, and small patches, are not clear ground.
+    With a ``full`` of 0 all is taken everywhere.
     """
+    if full <= 0:
+        return fields_BFhw
     depth_B3hw, airlight_B3hw, residual_B3hw = fields_BFhw.chunk(3, 1)
     depth_B1hw = torch.maximum(depth_B3hw.mean(1, keepdim=True), around_B1hw)
     share = ((depth_B1hw - none) / max(full - none, 1e-6)).clamp(0, 1)

@@ -6,6 +6,7 @@ The encoder and the decoder run on fake tensors, which have shapes and no memory
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ from infdehaze_cli import memory
 from infdehaze_cli.engine import TensorMeter
 from infdehaze_cli.engine.bottleneck import stream_bottleneck
 from infdehaze_cli.engine.canvas import FieldCanvas
-from infdehaze_cli.engine.decode import _compose
+from infdehaze_cli.engine.coarse import CoarseLook
+from infdehaze_cli.engine.compose import Composer
 from infdehaze_cli.engine.device import Device
 from infdehaze_cli.engine.elastic import Elastic
 from infdehaze_cli.engine.encode import encode_tiles
@@ -166,10 +168,14 @@ def test_the_bottleneck_of_the_paper_takes_what_was_predicted_or_less():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_composing_a_window_takes_what_was_predicted_or_less(name):
+def test_composing_a_window_takes_what_was_predicted_or_less(name, tmp_path):
     preset, device = PRESETS[name], Device(torch.device("cpu"), "fp32", None)
     grid = TileGrid(2 * COMPOSE_ROWS, 2 * COMPOSE_COLS, preset.tile, 0)
-    canvas = FieldCanvas(grid, FIELDS, preset.field_stride, *preset.field_sigmas, preset.thin_haze)
+    coarse = None
+    if preset.coarse_share:
+        half = TileGrid(COMPOSE_ROWS, COMPOSE_COLS, preset.tile, 0)
+        coarse = CoarseLook(Workspace(tmp_path), half, preset.field_stride, preset.coarse_share)
+    canvas = FieldCanvas(grid, FIELDS, preset.field_stride, *preset.field_sigmas, preset.thin_haze, coarse)
     side = preset.tile // preset.field_stride
     for index in range(grid.count):
         canvas.add(index, torch.zeros(FIELDS, side, side))
@@ -180,9 +186,11 @@ def test_composing_a_window_takes_what_was_predicted_or_less(name):
         valid = values[0] > -1
 
     Block.window, Block.values = window, values
-    model = type("Model", (), {"preset": preset})
-    with torch.inference_mode(), device.metered(True):
-        _compose(model, device, canvas, Block, 0.5, Elastic("rows", COMPOSE_ROWS, print))
+    rows, restored = Elastic("rows", COMPOSE_ROWS, print), SimpleQueue()
+    composer = Composer(preset, device, iter([Block]), restored, COMPOSE_COLS, 0.5, False, rows)
+    with torch.inference_mode():
+        composer.take(canvas, window.row, window.row_end)
+    assert restored.get()[1].shape == values.shape
     assert device.peak_bytes <= memory.compose_bytes(preset) <= SLACK * device.peak_bytes
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -41,10 +42,11 @@ def times():
 def make_weights(tmp_path_factory, tiny):
     """Write a small checkpoint whose head predicts a little of everything."""
 
-    def make(seed):
+    @cache
+    def make(seed, **changes):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = InfDehaze(replace(tiny, depths=(1, 1, 1, 1), bottleneck_depth=1, fixed_batch=16))
+            model = InfDehaze(replace(tiny, depths=(1, 1, 1, 1), bottleneck_depth=1, fixed_batch=16, **changes))
             model.decoder.head.linear.weight.data.normal_(std=0.05)
             model.decoder.head.linear.bias.data.normal_(std=0.05)
         path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
@@ -54,9 +56,15 @@ def make_weights(tmp_path_factory, tiny):
     return make
 
 
-@pytest.fixture(scope="session")
-def weights(make_weights):
-    return make_weights(7)
+@pytest.fixture
+def share():
+    """Return the share of the look at half the size; tests that have both looks replace it."""
+    return 0.0
+
+
+@pytest.fixture
+def weights(make_weights, share):
+    return make_weights(7, coarse_share=share)
 
 
 @pytest.fixture(scope="session")
@@ -77,12 +85,22 @@ def src(tmp_path, draw):
 
 
 @pytest.fixture(scope="session")
-def whole(draw, weights, tmp_path_factory):
-    """The output of a run without faults, as bytes."""
-    folder = tmp_path_factory.mktemp("whole")
-    settings = {"weights": str(weights), "scratch": folder, "device": "cpu", "residuals": "ssd", "batch": 2}
-    dehaze(draw(folder), folder / "clean.tif", config=RunConfig(**settings))
-    return (folder / "clean.tif").read_bytes()
+def make_whole(draw, make_weights, tmp_path_factory):
+    """Return the output of a run without faults, as bytes."""
+
+    @cache
+    def make(share):
+        folder, weights = tmp_path_factory.mktemp("whole"), str(make_weights(7, coarse_share=share))
+        settings = {"weights": weights, "scratch": folder, "device": "cpu", "residuals": "ssd", "batch": 2}
+        dehaze(draw(folder), folder / "clean.tif", config=RunConfig(**settings))
+        return (folder / "clean.tif").read_bytes()
+
+    return make
+
+
+@pytest.fixture
+def whole(make_whole, share):
+    return make_whole(share)
 
 
 def _write(path, picture):
@@ -170,6 +188,13 @@ PLACES = {
     "loading": (ZarrResidualStore, "read", 5),
     "writing": (OutputWriter, "write", 1),
     "finishing": (OutputWriter, "finish", 1),
+    # with both looks, five batches of nine tiles come first
+    "encoding at half the size": (Encoder, "forward", 4),
+    "mixing at half the size": (engine, "stream_bottleneck", 1),
+    "decoding at half the size": (Decoder, "forward", 4),
+    "encoding after it": (Encoder, "forward", 9),
+    "mixing after it": (engine, "stream_bottleneck", 2),
+    "decoding after it": (Decoder, "forward", 9),
 }
 """Where runs are interrupted: a method, and its call."""
 

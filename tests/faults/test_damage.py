@@ -6,6 +6,7 @@ import pytest
 from infdehaze_cli import dehaze
 
 PLACES = ("encoding", "mixing", "decoding", "writing", "finishing")
+AT_HALF = ("encoding at half the size", "decoding at half the size", "encoding after it", "decoding after it")
 
 
 def flip(path, rng):
@@ -23,11 +24,13 @@ def delete(path, rng):
 
 
 @pytest.mark.parametrize("damage", [flip, cut, delete])
-def test_what_the_disk_spoils_is_made_again(src, dst, config, whole, interrupt, scratch, tmp_path, times, damage):
+@pytest.mark.parametrize(("share", "many"), [(0.0, 100), (0.4, 50)])
+def test_what_the_disk_spoils_is_made_again(src, dst, config, whole, interrupt, scratch, times, damage, share, many):
     """Every file of the work folder may be hit: chunks of residuals and latents, headers, the journal."""
     rng = np.random.default_rng(0)
-    for _ in range(times(4, 100)):
-        folder = interrupt(PLACES[rng.integers(len(PLACES))])
+    places = (*AT_HALF, "writing", "finishing") if share else PLACES
+    for _ in range(times(4, many)):
+        folder = interrupt(places[rng.integers(len(places))])
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         damage(files[rng.integers(len(files))], rng)
 
@@ -60,6 +63,32 @@ def test_a_spoilt_chunk_is_said_and_what_it_held_alone_is_made_again(
 
     assert result.resumed
     assert worked == again
+    assert [said.split(": ")[1] for said in listener.notes[1:]] == [note]
+    assert dst.read_bytes() == whole
+
+
+@pytest.mark.parametrize("share", [0.4])
+@pytest.mark.parametrize("damage", [flip, cut, delete])
+@pytest.mark.parametrize(
+    ("place", "kind", "again", "note"),
+    [
+        ("mixing at half the size", "encoded", {"encoded": 32, "bottleneck": 2}, "batch 2 is encoded again."),
+        ("finishing", "fields", {"encoded": 0, "bottleneck": 0, "decoded": 2}, "it is decoded again."),
+        ("finishing", "mixed", {"encoded": 0, "bottleneck": 1, "decoded": 0}, "the bottleneck is done again."),
+    ],
+)
+def test_a_spoilt_chunk_of_the_look_at_half_the_size_is_made_again_too(
+    src, dst, config, whole, interrupt, worked, listener, place, kind, again, note, damage, share
+):
+    folder = interrupt(place)
+    # the latents that were mixed are few: all of them are one chunk
+    (chunk, *_) = sorted(path for path in (folder / "coarse" / kind).glob("c/*/**/0") if path.is_file())[-3:]
+    damage(chunk, np.random.default_rng(1))
+    worked.update(dict.fromkeys(worked, 0))
+
+    dehaze(src, dst, config=config(), reporter=listener)
+
+    assert worked.items() >= again.items()
     assert [said.split(": ")[1] for said in listener.notes[1:]] == [note]
     assert dst.read_bytes() == whole
 

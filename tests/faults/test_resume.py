@@ -42,11 +42,64 @@ def test_a_run_goes_on_where_it_was_interrupted(
         "encoded_batches": len(encoded),
         "bottleneck": mixed,
         "decoded_batches": len(decoded),
+        "coarse_encoded_batches": 0,
+        "coarse_bottleneck": False,
+        "coarse_decoded_batches": 0,
     }
     assert mixed == (place in ("decoding", "loading", "writing", "finishing"))
     assert worked["encoded"] == result.tiles - sum(encoded.values())
     assert worked["bottleneck"] == 1 - mixed
     assert worked["decoded"] == result.tiles - sum(decoded.values())
+    assert dst.read_bytes() == whole
+    assert list(scratch.iterdir()) == []
+
+
+AT_HALF = [f"{what} {when}" for when in ("at half the size", "after it") for what in ("encoding", "mixing", "decoding")]
+
+
+@pytest.mark.parametrize("share", [0.4])
+@pytest.mark.parametrize("place", [*AT_HALF, "writing", "finishing"])
+def test_a_run_with_a_look_at_half_the_size_goes_on_where_it_was_interrupted(
+    src, dst, config, whole, make_whole, interrupt, worked, entries, scratch, listener, place, share
+):
+    plan = plan_run(src, config=config())
+    tiles = plan.tiles + plan.coarse_tiles
+    folder = interrupt(place)
+    assert {path.name for path in folder.iterdir()} <= {*FOLDERS, "coarse"}
+    assert {path.name for path in (folder / "coarse").iterdir()} <= FOLDERS
+    lines = entries(folder)
+    looks = [[line for line in lines if ("look" in line) == at_half] for at_half in (False, True)]
+    encoded, decoded = ([said(look, key) for look in looks] for key in ("encoded", "decoded"))
+    mixed = [any("mixed" in line for line in look) for look in looks]
+    worked.update(dict.fromkeys(worked, 0))
+
+    result = dehaze(src, dst, config=config(), reporter=listener)
+
+    assert result.not_repeated == {
+        f"{look}{what}": number
+        for look, *numbers in zip(("", "coarse_"), map(len, encoded), mixed, map(len, decoded), strict=True)
+        for what, number in zip(("encoded_batches", "bottleneck", "decoded_batches"), numbers, strict=True)
+    }
+    assert mixed == [place in ("decoding after it", "writing", "finishing"), place not in AT_HALF[:2]]
+    assert worked == {
+        "encoded": tiles - sum(sum(look.values()) for look in encoded),
+        "bottleneck": 2 - sum(mixed),
+        "decoded": tiles - sum(sum(look.values()) for look in decoded),
+    }
+    assert ("half the size" in listener.notes[0]) == (place in AT_HALF[:3])
+    assert dst.read_bytes() == whole != make_whole(0.0)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.4])
+@pytest.mark.parametrize("residuals", ["dram", "recompute"])
+@pytest.mark.parametrize("place", [*AT_HALF[2:], "finishing"])
+def test_both_looks_go_on_without_residuals_on_disk(
+    src, dst, config, whole, interrupt, scratch, residuals, place, share
+):
+    interrupt(place, residuals=residuals)
+
+    assert dehaze(src, dst, config=config(residuals=residuals)).resumed
     assert dst.read_bytes() == whole
     assert list(scratch.iterdir()) == []
 
@@ -101,7 +154,9 @@ def test_the_journal_and_a_line_say_what_is_not_repeated(src, dst, config, inter
     dehaze(src, dst, config=config(), reporter=listener)
 
     (not_repeated,) = [line["not_repeated"] for line in lines if "not_repeated" in line]
-    assert not_repeated == {"encoded_batches": 15, "bottleneck": True, "decoded_batches": len(decoded)}
+    fine = {"encoded_batches": 15, "bottleneck": True, "decoded_batches": len(decoded)}
+    coarse = {"coarse_encoded_batches": 0, "coarse_bottleneck": False, "coarse_decoded_batches": 0}
+    assert not_repeated == {**fine, **coarse}
     assert listener.notes == [
         "Goes on with an interrupted run: the bottleneck and 15 of 15 batches of the decoder are done."
     ]

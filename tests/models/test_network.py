@@ -6,6 +6,7 @@ import pytest
 import torch
 from infdehaze.network import InfDehaze
 from infdehaze.sfca import SFCA
+from infdehaze.tiling import halve
 
 SIZES = [(1, 1), (1, 65), (3, 700), (700, 3), (64, 64), (65, 64), (112, 113), (333, 217)]
 
@@ -194,3 +195,44 @@ def test_thin_haze_is_learned_from_though_it_is_left(tiny, scene):
     # depth, the first third of the head
     assert model.decoder.head.linear.bias.grad[: len(model.decoder.head.linear.bias) // 3].abs().max() > 0
     assert torch.equal(model.eval()(hazy).image_B3HW, hazy)
+
+
+@torch.inference_mode()
+def test_a_look_at_half_the_size_has_its_share_of_the_fields(make_model, scene):
+    fine, both = make_model(), make_model(coarse_share=0.3)
+    hazy = scene(256, 320)
+    half, _ = halve(hazy, torch.ones(1, 256, 320, dtype=torch.bool))
+    seen, coarse = fine(hazy).fields_B9HW, fine(half).fields_B9HW
+
+    found = both(hazy).fields_B9HW
+
+    # fields enlarged twice by two differ from those enlarged at once only between the centres of cells
+    expected = 0.7 * seen + 0.3 * torch.nn.functional.interpolate(coarse, scale_factor=2, mode="bilinear")
+    change = largest(found, seen)
+    assert change > 0.01
+    assert largest(found, expected) < 0.3 * change
+    assert torch.equal(both(hazy, coarse=False).fields_B9HW, seen)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (95, 500)])
+@torch.inference_mode()
+def test_a_scene_of_hardly_more_than_a_tile_is_looked_at_once(make_model, scene, height, width):
+    hazy = scene(height, width)
+    assert torch.equal(make_model(coarse_share=0.3)(hazy).image_B3HW, make_model()(hazy).image_B3HW)
+
+
+@torch.no_grad()
+def test_a_network_in_training_looks_once(make_model, scene):
+    hazy = scene(200, 200)
+    models = make_model(coarse_share=0.3).train(), make_model().train()
+    assert torch.equal(*(model(hazy).image_B3HW for model in models))
+
+
+@torch.inference_mode()
+def test_missing_data_leaves_no_trace_in_the_look_at_half_the_size(make_model, scene):
+    model, hazy = make_model(coarse_share=0.5), scene(200, 230)
+    valid = torch.ones(1, 200, 230, dtype=torch.bool)
+    valid[:, 31:120, 17:140] = False
+    other = torch.where(valid[:, None], hazy, torch.nan)
+    first, second = (model(x, valid_BHW=valid).image_B3HW for x in (hazy, other))
+    assert torch.equal(first[:, :, valid[0]], second[:, :, valid[0]])

@@ -29,6 +29,8 @@ NONSENSE = [
     {**LITE.to_dict(), "hash_bits": 40},
     {**LITE.to_dict(), "thin_haze": [0.3, 0.1]},
     {**LITE.to_dict(), "thin_haze": [0.1]},
+    {**LITE.to_dict(), "coarse_share": 1.0},
+    {**LITE.to_dict(), "coarse_share": -0.1},
     {**LITE.to_dict(), "fixed_batch": 0},
     {**LITE.to_dict(), "gpu_batch": "64"},
     {**LITE.to_dict(), "gpu_batch": -1},
@@ -112,3 +114,11 @@ def test_fields_that_make_no_network_are_refused(fields):
 def test_presets_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         LITE.tile = 512
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "share"), [(1, 1, 0.0), (383, 4000, 0.0), (4000, 383, 0.0), (384, 384, 0.4), (30_000, 400, 0.4)]
+)
+def test_a_scene_is_looked_at_in_half_its_size_where_that_fills_most_of_a_tile(height, width, share):
+    assert LITE.coarse_share_for(height, width) == share
+    assert BASE.coarse_share_for(height, width) == 0

@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 from infdehaze.tiling import (
     TileGrid,
     cut_tiles,
+    double_cells,
     enlarge,
     feather,
     fill_invalid,
+    halve,
     join_fields,
     join_latents,
     leave_clear,
     mirror_pad,
+    mix_looks,
     scatter,
     smooth_fields,
     smoothing_radius,
@@ -325,3 +328,48 @@ def test_without_a_threshold_all_haze_is_taken():
 
     assert torch.equal(smooth_fields(fields, weight, 1.0, 2.0, (0.0, 0.0)), smooth_fields(fields, weight, 1.0, 2.0))
     assert not smooth_fields(fields, weight, 1.0, 2.0, (0.2, 0.4))[:, :3].any()
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40), holes=st.floats(0, 1), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_half_a_picture_is_the_mean_of_the_valid_ones_of_four_pixels(height, width, holes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    picture = torch.rand(2, 3, height, width, generator=generator)
+    valid = torch.rand(2, height, width, generator=generator) >= holes
+    half, known = halve(torch.where(valid[:, None], picture, torch.nan), valid)
+    assert half.shape == (2, 3, -(-height // 2), -(-width // 2))
+    for row in range(half.shape[2]):
+        for col in range(half.shape[3]):
+            here = (slice(2 * row, 2 * row + 2), slice(2 * col, 2 * col + 2))
+            for scene in range(2):
+                four, ok = picture[scene][:, *here], valid[scene][here]
+                assert bool(known[scene, row, col]) == bool(ok.any())
+                expected = four[:, ok].mean(1) if ok.any() else torch.zeros(3)
+                torch.testing.assert_close(half[scene, :, row, col], expected, atol=1e-6, rtol=1e-6)
+
+
+@given(row=st.integers(0, 15), col=st.integers(0, 15), height=st.integers(1, 10), width=st.integers(1, 10))
+@settings(deadline=None, max_examples=40)
+def test_a_window_of_half_a_picture_is_that_of_the_whole_bit_for_bit(row, col, height, width):
+    picture = torch.rand(1, 3, 51, 53, generator=torch.Generator().manual_seed(row))
+    valid = torch.rand(1, 51, 53, generator=torch.Generator().manual_seed(col)) > 0.3
+    whole, known = halve(picture, valid)
+    here = (slice(2 * row, 2 * (row + height)), slice(2 * col, 2 * (col + width)))
+    part, known_part = halve(picture[..., *here], valid[..., *here])
+    rows, cols = slice(row, row + part.shape[2]), slice(col, col + part.shape[3])
+    assert torch.equal(part, whole[..., rows, cols])
+    assert torch.equal(known_part, known[..., rows, cols])
+
+
+def test_doubled_cells_lie_over_those_of_the_scene():
+    cells = torch.arange(6.0).expand(1, 2, 4, 6)
+    doubled = double_cells(cells, 7, 15)
+    # centres a quarter of a cell from those of the scene at half its size; the last one repeated beyond the end
+    torch.testing.assert_close(doubled[0, 0, 0, :4], torch.tensor([0.0, 0.25, 0.75, 1.25]))
+    torch.testing.assert_close(doubled[0, 1, -1, 11:], torch.full((4,), 5.0))
+    assert doubled.shape == (1, 2, 7, 15)
+
+
+def test_looks_are_mixed_by_the_share_of_the_coarse_one():
+    fine, coarse = torch.full((1, 10, 3, 3), 2.0), torch.full((1, 10, 3, 3), 4.0)
+    torch.testing.assert_close(mix_looks(fine, coarse, 0.25), torch.full((1, 10, 3, 3), 2.5))

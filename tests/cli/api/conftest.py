@@ -15,7 +15,7 @@ CRS, TRANSFORM = "EPSG:32633", Affine(2.0, 0.0, 500_000.0, 0.0, -2.0, 5_000_000.
 
 @pytest.fixture(scope="module")
 def model(make_model):
-    return make_model(block_tokens=4, depths=(2, 1, 1, 1))
+    return make_model(block_tokens=4, depths=(2, 1, 1, 1), coarse_share=0.4)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture(scope="module")
 def model(make_model):
     # 4 tokens a block: scenes of a few tiles already have many
-    return make_model(block_tokens=4, depths=(2, 1, 1, 1), sfca=(True, False, True, False))
+    return make_model(block_tokens=4, depths=(2, 1, 1, 1), sfca=(True, False, True, False), coarse_share=0.4)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from infdehaze.encoder import Encoder
 from infdehaze.ibssa import IBSSA
 from infdehaze.lmmoe import LMMoE
 
-from infdehaze_cli.engine import attention, decode
+from infdehaze_cli.engine import attention, compose
 from infdehaze_cli.engine.elastic import Elastic, is_out_of_memory
 from infdehaze_cli.errors import BudgetError
 
@@ -57,7 +57,7 @@ FAULTS = {
     "attend": (attention, "block_attention", lambda q, *rest: q.shape[2], 30, "attention blocks"),
     "mix rows": (LMMoE, "sparse", lambda self, x, halo, windows, valid: x.shape[1], 12, "rows of windows"),
     "mix windows": (LMMoE, "sparse", lambda self, x, halo, windows, valid: windows, 5, "windows of the latent grid"),
-    "compose": (decode, "scatter", lambda block, *rest: block.shape[2], 100, "rows of the output"),
+    "compose": (compose, "scatter", lambda block, *rest: block.shape[2], 100, "rows of the output"),
 }
 
 

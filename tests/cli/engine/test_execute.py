@@ -69,6 +69,7 @@ def test_chunks_of_any_size_equal_the_plain_network(engine, make_model, picture,
         {"attention": False},
         {"tile_statistics": True},
         {"thin_haze": (0.1, 0.6), "airlight_smoothing": 12.0},
+        {"thin_haze": (0.1, 0.6), "smoothing": 10.0, "airlight_smoothing": 30.0, "coarse_share": 0.4},
     ],
 )
 def test_a_network_with_a_part_left_out_or_added_equals_the_plain_network(engine, make_model, picture, change):
@@ -221,15 +222,17 @@ def test_a_fresh_network_is_the_identity_bit_for_bit(engine, make_model, hazy, v
 def test_steps_are_reported_phase_by_phase(engine, model, hazy, valid, listen):
     listener = listen()
     outcome = engine.run(model, hazy, valid, batch=3, reporter=listener)
-    tiles = outcome.plan.tiles
-    assert listener.phases == [("encode", tiles), ("bottleneck", 2), ("decode", tiles)]
-    assert listener.steps == [tiles, 2, tiles]
+    tiles, coarse = outcome.plan.tiles, 2 * outcome.plan.coarse_tiles
+    assert coarse > 0
+    assert listener.phases == [("coarse", coarse), ("encode", tiles), ("bottleneck", 2), ("decode", tiles)]
+    assert listener.steps == [coarse, tiles, 2, tiles]
 
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_what_was_measured_is_complete(engine, model, hazy, tier):
     outcome = engine.run(model, hazy, residuals=tier, residual_dtype="fp16")
-    assert set(outcome.measured.seconds) == {"encode", "bottleneck", "decode", "read", "store", "load", "write"}
+    phases = {"coarse", "encode", "bottleneck", "decode"}
+    assert set(outcome.measured.seconds) == {*phases, "read", "store", "load", "write"}
     assert all(seconds >= 0 for seconds in outcome.measured.seconds.values())
     assert outcome.measured.scratch_bytes == outcome.plan.scratch_bytes
     assert (outcome.measured.scratch_bytes > 0) == (tier == "ssd")
@@ -265,5 +268,6 @@ def test_tiles_without_data_are_neither_encoded_nor_stored(engine, model, pictur
     valid = np.zeros((256, 256), bool)
     valid[:64, :64] = True
     outcome = engine.run(model, hazy, valid, overlap=0, batch=4, residuals="ssd")
-    assert sum(seen) == 1
-    assert outcome.measured.scratch_bytes == outcome.plan.scratch_bytes // 16
+    # of 16 tiles one, and of 4 of the scene at half its size
+    assert seen == [1, 1]
+    assert outcome.measured.scratch_bytes == outcome.plan.scratch_bytes * 2 // 20
