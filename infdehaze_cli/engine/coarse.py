@@ -8,6 +8,7 @@ Axes: F fields and the depth around, h w rows and columns of cells.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,9 @@ class HalvedScene:
             part = slice(first, min(first + HALVED_ROWS, window.height))
             top, end = row + 2 * part.start, min(row + 2 * part.stop, self.scene.height)
             block = self.scene.read(Window(top, col, end - top, width))
+            if not block.valid.any():
+                values[:, part], valid[part] = 0, False
+                continue
             small, known = halve(torch.from_numpy(block.values)[None], torch.from_numpy(block.valid)[None])
             values[:, part], valid[part] = small[0].numpy(), known[0].numpy()
         return HalvedBlock(window, values, valid)
@@ -82,16 +86,33 @@ class CoarseLook:
     """
 
     def __init__(self, workspace: Workspace, grid: TileGrid, stride: int, share: float) -> None:
-        self._stride, self._share, self._height = stride, share, grid.height
+        self._grid, self._stride, self._share = grid, stride, share
         size = grid.padded_height // stride, grid.padded_width // stride, FIELDS + 1
         self._look_hwF = workspace.look(*size, COMPOSE_ROWS // stride)
         self._rows, self._read_hwF = slice(0, 0), torch.empty(0)
+        self._tiles: frozenset[int] = frozenset()
 
     def take(self, canvas: FieldCanvas, row: int, end: int) -> None:
         """Take the fields of pixel rows ``row`` to ``end``, with the last ones also those that lie below the scene."""
         height, width, _ = self._look_hwF.shape
-        rows = slice(row // self._stride, end // self._stride if end < self._height else height)
+        rows = slice(row // self._stride, end // self._stride if end < self._grid.height else height)
         self._look_hwF.write(rows, canvas.look(rows, slice(0, width)).permute(1, 2, 0))
+
+    def know(self, tiles: Iterable[int]) -> None:
+        """Learn which tiles of the halved scene hold data."""
+        self._tiles = frozenset(tiles)
+
+    def holds_data(self, window: Window) -> bool:
+        """Whether a window of the scene itself may hold data: some tile of the halved one does that reaches into it."""
+        grid = self._grid
+
+        def reached(start: int, stop: int, count: int) -> range:
+            first, last = start // 2, (stop - 1) // 2
+            return range(max(0, (first - grid.tile) // grid.step + 1), min(count - 1, last // grid.step) + 1)
+
+        rows = reached(window.row, window.row_end, grid.rows)
+        cols = reached(window.col, window.col_end, grid.cols)
+        return any(row * grid.cols + col in self._tiles for row in rows for col in cols)
 
     def mixed(self, fine_Fhw: Tensor, rows: slice, cols: slice) -> Tensor:
         """Mix a look at the scene, at these cells of it, with this one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from infdehaze.network import InfDehaze
 from infdehaze.tiling import fill_invalid
 from torch import Tensor
 
+from infdehaze_cli.geometry import Window
 from infdehaze_cli.host_memory import QUEUE
 from infdehaze_cli.store import ResidualStore, pack, to_stored
 
@@ -43,10 +45,12 @@ def encode_phase(
     reporter: Reporter,
     clocks: dict[str, BusyClock],
     amount: Elastic,
+    holds_data: Callable[[Window], bool] | None = None,
 ) -> None:
     """Encode all tiles that an interrupted run has not: latents to the host, residuals to the store.
 
-    Reading, computing and storing go on at the same time, at most ``QUEUE`` batches apart.
+    Reading, computing and storing go on at the same time, at most ``QUEUE`` batches apart. What ``holds_data`` says of
+    a window, if it is known, spares reading tiles without data.
     """
     reporter.phase("encode", state.grid.count)
 
@@ -66,7 +70,7 @@ def encode_phase(
             store.write(tiles.number, packed[0] if len(packed) == 1 else np.concatenate(packed))
         encoded.put(tiles.number, tiles.indices, [part[0] for part in parts])
 
-    batches = encoded.batches(scene, state.grid, state.batch, state.side)
+    batches = encoded.batches(scene, state.grid, state.batch, state.side, holds_data)
     metered = False
     with Prefetch(batches, QUEUE, clocks["read"]) as ahead, Sink(keep, QUEUE, clocks["store"]) as sink:
         for tiles, damage in ahead:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from infdehaze.tiling import TileGrid
 from torch import Tensor
 
 from infdehaze_cli.errors import CorruptError
+from infdehaze_cli.geometry import Window
 from infdehaze_cli.journal import Progress
 from infdehaze_cli.store import ResidualStore
 
@@ -56,13 +57,18 @@ class Encoded:
             self._journal.add_encoded(batch, indices)
 
     def batches(
-        self, scene: SceneReader[SourceBlock], grid: TileGrid, batch: int, side: int
+        self,
+        scene: SceneReader[SourceBlock],
+        grid: TileGrid,
+        batch: int,
+        side: int,
+        holds_data: Callable[[Window], bool] | None = None,
     ) -> Iterator[tuple[TileBatch | KeptBatch, str]]:
         """Yield all batches in order: kept, or read in order to be encoded, with what the disk has done to it.
 
         Parameters
         ----------
-        scene, grid, batch
+        scene, grid, batch, holds_data
             As of :func:`.tiles.read_batch`.
         side : int
             Tokens of a tile along one side.
@@ -75,7 +81,7 @@ class Encoded:
                     continue
             except CorruptError as error:
                 damage = encoded_again(number, error)
-            yield read_batch(scene, grid, number, batch), damage
+            yield read_batch(scene, grid, number, batch, holds_data), damage
 
     def _get(self, number: int, side: int) -> KeptBatch | None:
         if self._latents is None or self._journal is None or number not in self._journal.encoded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from infdehaze.decoder import FIELDS
 from infdehaze.network import InfDehaze
 from infdehaze.presets import Preset
 
+from infdehaze_cli.geometry import Window
 from infdehaze_cli.journal import Journal, Progress
 from infdehaze_cli.plan import Plan
 from infdehaze_cli.store import RecomputeStore, ResidualStore, Workspace, ZarrResidualStore, row_length, stored_dtype
@@ -103,7 +104,9 @@ def execute(
         seconds = {"coarse": time.perf_counter() - started}
         canvas = run.canvas(plan, preset.thin_haze, coarse)
         taking = composing(preset, device, second, writer, strength, reporter, run.clocks)
-        seconds |= run.look(plan, scene, scratch, journal, reporter, canvas, taking)
+        holds_data = None if coarse is None else coarse.holds_data
+        found, _ = run.look(plan, scene, scratch, journal, reporter, canvas, taking, holds_data)
+        seconds |= found
         run.scratch_bytes += shelf.disk_bytes
     finally:
         shelf.close()
@@ -145,7 +148,9 @@ class _Run:
         coarse = CoarseLook(shelf, plan.grid, preset.field_stride, preset.coarse_share)
         progress = None if journal is None else journal.coarse
         once, taking = OnePhase(reporter, plan.tiles), nullcontext(coarse.take)
-        self.look(plan, HalvedScene(scene), scratch / "coarse", progress, once, self.canvas(plan), taking)
+        canvas = self.canvas(plan)
+        _, tiles = self.look(plan, HalvedScene(scene), scratch / "coarse", progress, once, canvas, taking)
+        coarse.know(tiles)
         return coarse
 
     def look(
@@ -157,8 +162,12 @@ class _Run:
         reporter: Reporter,
         canvas: FieldCanvas,
         taking: AbstractContextManager[Take],
-    ) -> dict[str, float]:
-        """Run all phases over a scene, up to its fields, which are taken while they come; return their seconds."""
+        holds_data: Callable[[Window], bool] | None = None,
+    ) -> tuple[dict[str, float], list[int]]:
+        """Run all phases over a scene, up to its fields, which are taken while they come.
+
+        Returns their seconds, and which tiles hold data. ``holds_data`` says of a window whether it may, where known.
+        """
         model, device, clocks, preset = self.model, self.device, self.clocks, self.model.preset
         seconds: dict[str, float] = {}
 
@@ -184,7 +193,7 @@ class _Run:
             if state is None:
                 state = SceneState.empty(plan, preset, workspace)
                 with timed("encode"):
-                    encode_phase(model, device, scene, state, store, encoded, reporter, clocks, amount)
+                    encode_phase(model, device, scene, state, store, encoded, reporter, clocks, amount, holds_data)
                 with timed("bottleneck"):
                     reporter.phase("bottleneck", len(model.bottleneck.layers))
                     stream_bottleneck(
@@ -211,7 +220,7 @@ class _Run:
             for each in (store, encoded, finished):
                 each.close(keep=journal is not None)
             workspace.close()
-        return seconds
+        return seconds, [tile for tiles in state.members.values() for tile in tiles]
 
 
 def _found(journal: Progress | None) -> dict[int, int] | None:

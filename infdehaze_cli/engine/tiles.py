@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -29,7 +29,13 @@ class TileBatch:
     """(len(indices), T, T)."""
 
 
-def read_batch(scene: SceneReader[SourceBlock], grid: TileGrid, number: int, batch: int) -> TileBatch:
+def read_batch(
+    scene: SceneReader[SourceBlock],
+    grid: TileGrid,
+    number: int,
+    batch: int,
+    holds_data: Callable[[Window], bool] | None = None,
+) -> TileBatch:
     """Read the tiles of one batch, those in a row by one read, so that source blocks are decoded once.
 
     Parameters
@@ -40,9 +46,14 @@ def read_batch(scene: SceneReader[SourceBlock], grid: TileGrid, number: int, bat
         Its tiles.
     number, batch : int
         Which batch, and tiles of a full one.
+    holds_data : callable, optional
+        Whether a window of the scene may hold data; tiles without are not read.
     """
     first = number * batch
-    return read_tiles(scene, grid, range(first, min(first + batch, grid.count)), number)
+    members: Sequence[int] = range(first, min(first + batch, grid.count))
+    if holds_data is not None:
+        members = [index for index in members if holds_data(_read_window(scene, grid, index, index)[0])]
+    return read_tiles(scene, grid, members, number)
 
 
 def read_tiles(scene: SceneReader[SourceBlock], grid: TileGrid, members: Sequence[int], number: int = 0) -> TileBatch:
@@ -55,7 +66,7 @@ def read_tiles(scene: SceneReader[SourceBlock], grid: TileGrid, members: Sequenc
     grid : TileGrid
         Its tiles.
     members : sequence of int
-        Which tiles, in order; those of one row of tiles lie side by side.
+        Which tiles, in order; those side by side are read together.
     number : int
         Of the batch.
     """
@@ -63,8 +74,8 @@ def read_tiles(scene: SceneReader[SourceBlock], grid: TileGrid, members: Sequenc
     indices: list[int] = []
     values: list[NDArray[np.float32]] = []
     valid: list[NDArray[np.bool_]] = []
-    for _, in_row in groupby(members, key=lambda index: index // grid.cols):
-        run = list(in_row)
+    for _, beside in groupby(enumerate(members), key=lambda pair: (pair[1] // grid.cols, pair[1] - pair[0])):
+        run = [index for _, index in beside]
         strip_values, strip_valid = _read_mirrored(scene, grid, run[0], run[-1])
         channels = len(strip_values)
         for position, index in enumerate(run):
@@ -89,12 +100,20 @@ def _read_mirrored(
     scene: SceneReader[SourceBlock], grid: TileGrid, first: int, last: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Read tiles ``first`` to ``last`` of one tile row as a strip, mirrored where it leaves the scene."""
+    window, rows, cols = _read_window(scene, grid, first, last)
+    block = scene.read(window)
+    if len(rows) == block.window.height and len(cols) == block.window.width:
+        return block.values, block.valid
+    take = np.ix_(rows - window.row, cols - window.col)
+    return block.values[:, take[0], take[1]], block.valid[take]
+
+
+def _read_window(
+    scene: SceneReader[SourceBlock], grid: TileGrid, first: int, last: int
+) -> tuple[Window, NDArray[np.intp], NDArray[np.intp]]:
+    """Return the window of the scene that a strip of tiles is made of, and its rows and columns in their order."""
     (row, left), (_, right) = grid.origin(first), grid.origin(last)
     rows = mirror_index(row, row + grid.tile, scene.height)
     cols = mirror_index(left, right + grid.tile, scene.width)
     row0, col0 = int(rows.min()), int(cols.min())
-    block = scene.read(Window(row0, col0, int(rows.max()) + 1 - row0, int(cols.max()) + 1 - col0))
-    if len(rows) == block.window.height and len(cols) == block.window.width:
-        return block.values, block.valid
-    take = np.ix_(rows - row0, cols - col0)
-    return block.values[:, take[0], take[1]], block.valid[take]
+    return Window(row0, col0, int(rows.max()) + 1 - row0, int(cols.max()) + 1 - col0), rows, cols

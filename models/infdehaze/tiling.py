@@ -98,14 +98,18 @@ def halve(x_BCHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
     """
     H, W = x_BCHW.shape[2:]
     even = (H + H % 2, W + W % 2)
-    weight_B1HW = mirror_pad(valid_BHW[:, None], *even).to(x_BCHW.dtype)
-    # selected, not multiplied: an invalid pixel may be NaN
-    known_BCHW = mirror_pad(torch.where(valid_BHW[:, None], x_BCHW, 0), *even)
 
     def four(y: Tensor) -> Tensor:
         # added in one order, so that windows agree exactly with the whole
         return (y[..., ::2, ::2] + y[..., ::2, 1::2]) + (y[..., 1::2, ::2] + y[..., 1::2, 1::2])
 
+    if bool(valid_BHW.all()):
+        # the same numbers as below, in half of the time
+        half_BChw = four(mirror_pad(x_BCHW, *even)) / 4
+        return half_BChw, torch.ones_like(half_BChw[:, 0], dtype=torch.bool)
+    weight_B1HW = mirror_pad(valid_BHW[:, None], *even).to(x_BCHW.dtype)
+    # selected, not multiplied: an invalid pixel may be NaN
+    known_BCHW = mirror_pad(torch.where(valid_BHW[:, None], x_BCHW, 0), *even)
     count_B1hw = four(weight_B1HW)
     return four(known_BCHW) / count_B1hw.clamp(min=1), count_B1hw[:, 0] > 0
 

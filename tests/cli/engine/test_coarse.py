@@ -1,5 +1,6 @@
 """The look at half the size: any window of the halved scene, and any cells of what was seen, are those of the whole."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +14,7 @@ from infdehaze.tiling import TileGrid, double_cells, halve, join_fields, mix_loo
 
 from infdehaze_cli.engine.canvas import FieldCanvas
 from infdehaze_cli.engine.coarse import CoarseLook, HalvedScene, OnePhase
+from infdehaze_cli.engine.tiles import read_batch
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.host_memory import HALVED_ROWS
 from infdehaze_cli.store import Workspace
@@ -64,6 +66,53 @@ def test_cells_that_are_mixed_in_are_those_of_the_whole(on_disk, height, width, 
         workspace.close()
 
     torch.testing.assert_close(mixed, whole[:, rows, cols], atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(20, 90),
+    width=st.integers(20, 90),
+    overlap=st.sampled_from([0, 4, 8]),
+    row=st.integers(0, 89),
+    col=st.integers(0, 89),
+    size=st.integers(1, 30),
+)
+def test_no_tile_with_data_is_taken_for_empty(make_engine, tmp_path_factory, height, width, overlap, row, col, size):
+    valid = np.zeros((height, width), bool)
+    valid[row % height :, col % width :][:size, :size] = True
+    scene = make_engine.reader(np.zeros((3, height, width), np.float32), valid)
+    half = HalvedScene(scene)
+    fine, grid = (TileGrid(each.height, each.width, TILE, overlap) for each in (scene, half))
+    look = CoarseLook(Workspace(tmp_path_factory.getbasetemp()), grid, STRIDE, 0.3)
+    look.know(read_batch(half, grid, 0, grid.count).indices)
+
+    expected = read_batch(scene, fine, 0, fine.count)
+    reads, scene.reads = scene.reads, 0
+    found = read_batch(scene, fine, 0, fine.count, look.holds_data)
+
+    assert found.indices == expected.indices
+    assert np.array_equal(found.valid, expected.valid)
+    assert scene.reads <= reads * fine.cols
+
+
+def test_what_is_known_to_be_empty_is_not_read(make_engine, model):
+    reads = {}
+
+    class Counted(make_engine.reader):
+        def read(self, window):
+            reads.setdefault(id(self), []).append(window)
+            return super().read(window)
+
+    valid = np.zeros((512, 512), bool)
+    valid[:64] = True
+    with TemporaryDirectory() as scratch:
+        engine = replace(make_engine(Path(scratch)), reader=Counted)
+        engine.run(model, np.zeros((3, 512, 512), np.float32), valid, overlap=0, batch=4)
+    # the first reader is that of the tiles: once all at half the size, then of the scene itself the first two rows,
+    # which one row of tiles of the halved scene covers
+    tiles = next(iter(reads.values()))
+    at_half = 512 * 512
+    assert sum(window.pixels for window in tiles) == at_half + 2 * 64 * 512
 
 
 def test_the_phases_of_the_look_are_told_as_one(listen):
