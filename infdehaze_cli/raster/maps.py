@@ -92,7 +92,8 @@ class MapWriter:
                 blockysize=512,
                 compress="DEFLATE",
                 predictor=3,
-                num_threads="ALL_CPUS",
+                # with threads GDAL 3.10 was seen to print an error of its own beside a map that is whole
+                num_threads="ALL_CPUS" if cog else "1",
                 # see `profiles.intermediate_options`
                 BIGTIFF="YES" if cog else "IF_SAFER",
                 **place,
