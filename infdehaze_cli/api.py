@@ -330,13 +330,12 @@ def _begin(
 
 def _progress(done: Done, chosen: Plan) -> str:
     """Say what an interrupted run has done."""
-    coarse = done.coarse_encoded_batches, done.coarse_bottleneck, done.coarse_decoded_batches
-    if any(coarse) and done == Done(0, False, 0, *coarse):
-        what = "the look at half the size of the scene is begun"
-    elif done.bottleneck:
+    if done.bottleneck:
         what = f"the bottleneck and {done.decoded_batches} of {chosen.batches} batches of the decoder are done"
-    else:
+    elif done.encoded_batches:
         what = f"{done.encoded_batches} of {chosen.batches} batches are encoded"
+    else:
+        what = "the look at half the size of the scene is begun"
     return f"Goes on with an interrupted run: {what}."
 
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from infdehaze.network import InfDehaze
 from numpy.typing import NDArray
 
-from .engine import Silent, execute
+from .engine import ArrayBlock, Silent, execute
 from .errors import StorageError
 from .geometry import Window
 from .plan import Plan
@@ -32,13 +32,6 @@ WARM_SECONDS = 2.0
 """A first trial run that took longer counts: it was the network, not the start."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    window: Window
-    values: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-
-
 class _Pattern:
     """A made-up scene for trial runs, and a sink for its result."""
 
@@ -48,12 +41,12 @@ class _Pattern:
         self.height, self.width = height, width
         self._rng = np.random.default_rng(0)
 
-    def read(self, window: Window) -> _Block:
+    def read(self, window: Window) -> ArrayBlock:
         """Return noise."""
         shape = (window.height, window.width)
-        return _Block(window, self._rng.random((3, *shape), dtype=np.float32), np.ones(shape, bool))
+        return ArrayBlock(window, self._rng.random((3, *shape), dtype=np.float32), np.ones(shape, bool))
 
-    def write(self, block: _Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
+    def write(self, block: ArrayBlock, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
         """Forget it."""
 
 

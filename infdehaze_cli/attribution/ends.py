@@ -5,19 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from infdehaze_cli.engine import SceneReader, SourceBlock
+from infdehaze_cli.engine import ArrayBlock, SceneReader, SourceBlock
 from infdehaze_cli.geometry import Window
-
-
-@dataclass(frozen=True, slots=True)
-class EndsBlock:
-    """A window of both ends: ``values`` float32 (6, rows, cols), three bands hazy and three clear."""
-
-    window: Window
-    values: NDArray[np.float32]
-    valid: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +30,9 @@ class Ends:
         """Columns."""
         return self.hazy.width
 
-    def read(self, window: Window) -> EndsBlock:
-        """Read a window that lies inside the scene."""
+    def read(self, window: Window) -> ArrayBlock:
+        """Read a window that lies inside the scene: six bands, three hazy and three clear."""
         hazy, clear = self.hazy.read(window), self.clear.read(window)
         known = hazy.valid & clear.valid
         values = np.concatenate([hazy.values, np.where(known, clear.values, hazy.values)])
-        return EndsBlock(window, values, hazy.valid)
+        return ArrayBlock(window, values, hazy.valid)

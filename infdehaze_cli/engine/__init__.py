@@ -3,9 +3,10 @@
 from .device import resolve_device
 from .execute import Measured, execute
 from .meter import TensorMeter, peak_rss_bytes
-from .protocols import Reporter, SceneReader, SceneWriter, Silent, SourceBlock
+from .protocols import ArrayBlock, Reporter, SceneReader, SceneWriter, Silent, SourceBlock
 
 __all__ = [
+    "ArrayBlock",
     "Measured",
     "Reporter",
     "SceneReader",

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from infdehaze.decoder import FIELDS
 from infdehaze.tiling import TileGrid, double_cells, halve, mix_looks
-from numpy.typing import NDArray
 from torch import Tensor
 
 from infdehaze_cli.geometry import Window
@@ -24,16 +23,7 @@ from infdehaze_cli.memory import COMPOSE_ROWS
 from infdehaze_cli.store import Workspace
 
 from .canvas import FieldCanvas
-from .protocols import Reporter, SceneReader, SourceBlock
-
-
-@dataclass(frozen=True, slots=True)
-class HalvedBlock:
-    """A window of a halved scene."""
-
-    window: Window
-    values: NDArray[np.float32]
-    valid: NDArray[np.bool_]
+from .protocols import ArrayBlock, Reporter, SceneReader, SourceBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +42,7 @@ class HalvedScene:
         """Columns."""
         return -(-self.scene.width // 2)
 
-    def read(self, window: Window) -> HalvedBlock:
+    def read(self, window: Window) -> ArrayBlock:
         """Read a window that lies inside the halved scene, some rows at a time: the scene's are four times as many."""
         values = np.empty((3, window.height, window.width), np.float32)
         valid = np.empty((window.height, window.width), np.bool_)
@@ -67,7 +57,7 @@ class HalvedScene:
                 continue
             small, known = halve(torch.from_numpy(block.values)[None], torch.from_numpy(block.valid)[None])
             values[:, part], valid[part] = small[0].numpy(), known[0].numpy()
-        return HalvedBlock(window, values, valid)
+        return ArrayBlock(window, values, valid)
 
 
 class CoarseLook:

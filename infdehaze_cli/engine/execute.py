@@ -95,11 +95,13 @@ def execute(
     device = Device(torch.device(plan.device), plan.precision, budget)
     device.place(model)
     run = _Run(model, device, {name: BusyClock() for name in ("read", "store", "load", "write")})
-    shelf = Workspace(scratch / "coarse", latents_on_disk=plan.latents_on_disk, codec=plan.codec)
+    # see `work_folder.COARSE`
+    at_half = scratch / "coarse"
+    shelf = Workspace(at_half, latents_on_disk=plan.latents_on_disk, codec=plan.codec)
     try:
         started = time.perf_counter()
         coarse = (
-            run.look_at_half(plan.coarse(), scene, scratch, shelf, journal, reporter) if plan.coarse_tiles else None
+            run.look_at_half(plan.coarse(), scene, at_half, shelf, journal, reporter) if plan.coarse_tiles else None
         )
         seconds = {"coarse": time.perf_counter() - started}
         canvas = run.canvas(plan, preset.thin_haze, coarse)
@@ -112,7 +114,7 @@ def execute(
         shelf.close()
         if journal is None:
             # the stores have emptied it
-            shutil.rmtree(scratch / "coarse", ignore_errors=True)
+            shutil.rmtree(at_half, ignore_errors=True)
     seconds |= {name: clock.seconds for name, clock in run.clocks.items()}
     return Measured(device.peak_bytes, run.scratch_bytes, run.checkpoint_bytes, seconds)
 
@@ -149,7 +151,7 @@ class _Run:
         progress = None if journal is None else journal.coarse
         once, taking = OnePhase(reporter, plan.tiles), nullcontext(coarse.take)
         canvas = self.canvas(plan)
-        _, tiles = self.look(plan, HalvedScene(scene), scratch / "coarse", progress, once, canvas, taking)
+        _, tiles = self.look(plan, HalvedScene(scene), scratch, progress, once, canvas, taking)
         coarse.know(tiles)
         return coarse
 

@@ -5,6 +5,7 @@ The engine knows no file format, no terminal and no store: it gets objects that 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -30,6 +31,15 @@ class SourceBlock(Protocol):
     def valid(self) -> NDArray[np.bool_]:
         """(rows, cols), True where there is data."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayBlock:
+    """A window whose pixels were made here: the plain `SourceBlock`."""
+
+    window: Window
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
 
 
 B_co = TypeVar("B_co", bound=SourceBlock, covariant=True)
