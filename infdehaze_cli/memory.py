@@ -6,7 +6,7 @@ They are upper bounds that tests hold against a meter (measured <= predicted). T
 from __future__ import annotations
 
 from infdehaze.presets import Preset
-from infdehaze.tiling import smoothing_radius
+from infdehaze.smoothing import smoothing_radius
 
 COMPOSE_ROWS, COMPOSE_COLS = 512, 1024
 """The windows in which the restored picture is put together."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from infdehaze.network import InfDehaze
+from infdehaze.smoothing import leave_clear, smooth_look
 from infdehaze.tiling import (
     TileGrid,
     cut_tiles,
@@ -17,11 +18,9 @@ from infdehaze.tiling import (
     halve,
     join_fields,
     join_latents,
-    leave_clear,
     mirror_pad,
     mix_looks,
     scatter,
-    smooth_look,
     split_latents,
 )
 from infdehaze.weights import load_model

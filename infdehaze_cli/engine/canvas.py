@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from infdehaze.tiling import TileGrid, feather, leave_clear, smooth_look, smoothing_radius
+from infdehaze.smoothing import leave_clear, smooth_look, smoothing_radius
+from infdehaze.tiling import TileGrid, feather
 from torch import Tensor
 
 from infdehaze_cli.geometry import Window
@@ -35,9 +36,9 @@ class FieldCanvas:
         Pixels between values.
     sigma, airlight_sigma : float
         Standard deviations, in cells, of the Gaussians that smooth the sum; see
-        :func:`infdehaze.tiling.smooth_look`.
+        :func:`infdehaze.smoothing.smooth_look`.
     thin_haze : tuple of float
-        See :func:`infdehaze.tiling.leave_clear`.
+        See :func:`infdehaze.smoothing.leave_clear`.
     coarse : OtherLook, optional
         What is mixed in.
     """

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from .presets import Preset
-from .tiling import TileGrid, enlarge, feather, smooth_fields, smoothing_radius
+from .smoothing import smooth_fields, smoothing_radius
+from .tiling import TileGrid, enlarge, feather
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from .decoder import Decoder
 from .encoder import Encoder
 from .presets import Preset
 from .sfca import SFCA
+from .smoothing import leave_clear, smooth_look
 from .swin import WindowAttention
 from .tiling import (
     TileGrid,
@@ -25,11 +26,9 @@ from .tiling import (
     halve,
     join_fields,
     join_latents,
-    leave_clear,
     mirror_pad,
     mix_looks,
     scatter,
-    smooth_look,
     split_latents,
 )
 

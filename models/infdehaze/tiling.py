@@ -5,7 +5,6 @@ Axes: B scenes, M tiles of a scene in row-major order, F fields, C channels, H W
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMALL_OUTPUT = 128
-
-AIRLIGHT_FLOOR = 0.1
-"""Weight of the airlight where no haze was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,67 +169,6 @@ def join_fields(fields_BMFhw: Tensor, grid: TileGrid, stride: int) -> Tensor:
     return canvas
 
 
-def normalise_fields(fields: Tensor, weight: Tensor) -> Tensor:
-    """Divide joined fields by the joined weight of the tiles with data, so that empty neighbours fade nothing."""
-    return torch.where(weight > 0, fields / weight.clamp(min=torch.finfo(weight.dtype).tiny), 0)
-
-
-def smoothing_radius(sigma: float) -> int:
-    """Return how many cells around a cell a Gaussian of ``sigma`` cells reaches."""
-    return math.ceil(3 * sigma)
-
-
-def smooth_fields(
-    fields_BFhw: Tensor,
-    weight_B1hw: Tensor,
-    sigma: float,
-    airlight_sigma: float | None = None,
-    thin_haze: tuple[float, float] = (0.0, 0.0),
-) -> Tensor:
-    """Smooth joined fields by a Gaussian, and divide by the weight of the tiles with data smoothed alike.
-
-    Haze is smooth where ground is not, and so are the fields that tell them apart (decided here). Cells beyond the
-    scene and in tiles without data have no weight, so that edges and holes fade nothing. The airlight, the colour of
-    the haze itself, hardly changes over a scene, and shows only where there is haze: it is smoothed further, with the
-    share of the light that the haze made as its weight.
-
-    Parameters
-    ----------
-    fields_BFhw, weight_B1hw : Tensor
-        Sums of feathered fields and of feathered ones.
-    sigma : float
-        Standard deviation in cells; 0 only divides.
-    airlight_sigma : float, optional
-        The same for the airlight, fields 3 to 5 of nine; like the others without it.
-    thin_haze : tuple of float, optional
-        See :func:`leave_clear`, which comes last.
-    """
-    none, full = thin_haze
-    if full <= 0:
-        # the depth around is not asked for
-        return _smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
-    look_BFhw = smooth_look(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
-    return leave_clear(look_BFhw[:, :-1], look_BFhw[:, -1:], none, full)
-
-
-def smooth_look(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float, airlight_sigma: float | None = None) -> Tensor:
-    """Smooth joined fields, and add the mean optical depth around each cell: all that :func:`leave_clear` asks.
-
-    Parameters
-    ----------
-    fields_BFhw, weight_B1hw, sigma, airlight_sigma
-        As for :func:`smooth_fields`.
-
-    Returns
-    -------
-    Tensor
-        (B, F + 1, h, w): the fields, and the depth around.
-    """
-    smooth_BFhw = _smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
-    around_B1hw = _smooth(fields_BFhw[:, :3].mean(1, keepdim=True), weight_B1hw, airlight_sigma or sigma)
-    return torch.cat([smooth_BFhw, around_B1hw], 1)
-
-
 def mix_looks(fine_BFhw: Tensor, coarse_BFhw: Tensor, share: float) -> Tensor:
     """Mix what was seen in the scene with what was seen at half its size, on the same cells.
 
@@ -255,45 +190,6 @@ def double_cells(coarse_BFhw: Tensor, height: int, width: int) -> Tensor:
     large = enlarge(coarse_BFhw, 2)[:, :, :height, :width]
     below, right = height - large.shape[2], width - large.shape[3]
     return F.pad(large, (0, right, 0, below), mode="replicate") if below or right else large
-
-
-def leave_clear(fields_BFhw: Tensor, around_B1hw: Tensor, none: float, full: float) -> Tensor:
-    """Take no haze away where the mean optical depth is up to ``none``, all of it from ``full`` on.
-
-    A little haze cannot be told from ground with lifted shadows, and clear ground is to stay (decided here). What
-    counts is the larger depth of here and ``around``: gaps between patches, and small patches, are not clear ground.
-    With a ``full`` of 0 all is taken everywhere.
-    """
-    if full <= 0:
-        return fields_BFhw
-    depth_B3hw, airlight_B3hw, residual_B3hw = fields_BFhw.chunk(3, 1)
-    depth_B1hw = torch.maximum(depth_B3hw.mean(1, keepdim=True), around_B1hw)
-    share = ((depth_B1hw - none) / max(full - none, 1e-6)).clamp(0, 1)
-    share = share * share * (3 - 2 * share)
-    return torch.cat([depth_B3hw * share, airlight_B3hw, residual_B3hw * share], 1)
-
-
-def _smooth_all(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float, airlight_sigma: float | None) -> Tensor:
-    if airlight_sigma is None or airlight_sigma == sigma:
-        return _smooth(fields_BFhw, weight_B1hw, sigma)
-    depth_B3hw, airlight_B3hw, residual_B3hw = fields_BFhw.chunk(3, 1)
-    depth_B1hw = normalise_fields(depth_B3hw, weight_B1hw).mean(1, keepdim=True)
-    seen_B1hw = AIRLIGHT_FLOOR - torch.expm1(-depth_B1hw.clamp(min=0))
-    airlight = _smooth(airlight_B3hw * seen_B1hw, weight_B1hw * seen_B1hw, airlight_sigma)
-    others = _smooth(torch.cat([depth_B3hw, residual_B3hw], 1), weight_B1hw, sigma)
-    return torch.cat([others[:, :3], airlight, others[:, 3:]], 1)
-
-
-def _smooth(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float) -> Tensor:
-    both = torch.cat([fields_BFhw, weight_B1hw], 1)
-    if sigma:
-        channels, radius = both.shape[1], smoothing_radius(sigma)
-        offset = torch.arange(-radius, radius + 1, device=both.device, dtype=both.dtype)
-        kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
-        kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
-        both = F.conv2d(both, kernel, padding=(0, radius), groups=channels)
-        both = F.conv2d(both, kernel.transpose(2, 3), padding=(radius, 0), groups=channels)
-    return normalise_fields(both[:, :-1], both[:, -1:])
 
 
 def enlarge(fields_BFhw: Tensor, stride: int) -> Tensor:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infdehaze.tiling import TileGrid, enlarge, join_fields, smooth_fields
+from infdehaze.smoothing import smooth_fields
+from infdehaze.tiling import TileGrid, enlarge, join_fields
 
 from infdehaze_cli.engine.canvas import FieldCanvas
 from infdehaze_cli.geometry import Window

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from infdehaze.decoder import FIELDS
-from infdehaze.tiling import TileGrid, double_cells, halve, join_fields, mix_looks, smooth_look
+from infdehaze.smoothing import smooth_look
+from infdehaze.tiling import TileGrid, double_cells, halve, join_fields, mix_looks
 
 from infdehaze_cli.engine.canvas import FieldCanvas
 from infdehaze_cli.engine.coarse import CoarseLook, HalvedScene, OnePhase
