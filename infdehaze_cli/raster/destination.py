@@ -7,21 +7,15 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import rasterio
-import rasterio.shutil
-from rasterio.io import MemoryFile
-
 from infdehaze_cli import retry
 from infdehaze_cli.errors import StorageError, UsageError
-from infdehaze_cli.raster._gdal import GDAL_ERRORS, collected_log, quiet, reason, refusing_disk
+from infdehaze_cli.raster._gdal import reason, refusing_disk
 from infdehaze_cli.raster.locations import is_local, redacted
-from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.remote import RemoteTarget
 from infdehaze_cli.raster.source import Scene
 
@@ -174,45 +168,6 @@ def _size(count: int) -> str:
             break
         value /= 1024
     return f"{value:.4g} {unit}"
-
-
-def check_options(scene: Scene, metadata: Metadata, driver: str, options: Mapping[str, str]) -> None:
-    """Try the creation options on a small raster in memory, so that a wrong one fails before the work begins.
-
-    Raises
-    ------
-    UsageError
-        If the driver does not know an option or its value, or the option changes the picture's size.
-    """
-    side, count = 64, len(metadata.colours)
-    small = {"height": side, "width": side, "count": count, "dtype": scene.dtype.name}
-    # more than one value, so that no option takes the block for one without data
-    pixels = (np.indices((count, side, side)).sum(0) % 2).astype(scene.dtype)
-    creation = metadata.creation()
-    try:
-        with (
-            rasterio.Env(),
-            quiet(),
-            collected_log() as messages,
-            MemoryFile() as first,
-            MemoryFile() as second,
-        ):
-            with first.open(driver="GTiff", **small, **creation, **(options if driver == "GTiff" else {})) as dataset:
-                dataset.write(pixels)
-            if driver == "COG":
-                rasterio.shutil.copy(first.name, second.name, driver=driver, **options)
-            with (second if driver == "COG" else first).open() as dataset:
-                same = dataset.shape == (side, side)
-                held = dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1) is not None
-    except GDAL_ERRORS as error:
-        raise UsageError(f"The creation options do not work ({reason(error)}); see GDAL's {driver} driver.") from error
-    for message in messages:
-        if "creation option" in message or "not recognised" in message:
-            raise UsageError(f"Wrong creation option ({message.rstrip('. ')}); see GDAL's {driver} driver.")
-    if not held:
-        raise UsageError(f"The creation options cannot hold {scene.dtype} pixels; see GDAL's {driver} driver.")
-    if not same:
-        raise UsageError("The creation options change the size of the picture; leave out those that warp it.")
 
 
 def write_error(

@@ -18,7 +18,6 @@ from infdehaze_cli.raster.bands import OtherBands, kept_bands
 from infdehaze_cli.raster.cog import CARRIER_DOMAIN, make_cog
 from infdehaze_cli.raster.destination import (
     check_free_space,
-    check_options,
     choose_target,
     remove_all,
     sync,
@@ -37,6 +36,7 @@ from infdehaze_cli.raster.profiles import (
 )
 from infdehaze_cli.raster.scaling import largest, unscale
 from infdehaze_cli.raster.source import Block, Scene
+from infdehaze_cli.raster.trial import check_options
 from infdehaze_cli.raster.verify import UNWRITTEN, Written, verify
 
 
@@ -112,7 +112,7 @@ class OutputWriter:
         self._options = cog_options(overrides) if self._cog else gtiff_options(scene.dtype, overrides)
         self._raw = (work_dir or self._target.folder) / f"{name}.raw.tmp.tif" if self._cog else self._final
         if overrides:
-            check_options(scene, self._metadata, "COG" if self._cog else "GTiff", self._options)
+            check_options(self._metadata, scene.dtype, self._options, cog=self._cog)
         check_free_space(scene, len(self._bands), self._raw.parent, self._target.folder, cog=self._cog)
         for left in (self._raw, self._final):
             remove_all(left)

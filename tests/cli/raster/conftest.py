@@ -109,6 +109,14 @@ def brighten(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that holds nothing but what the test writes."""
+    path = tmp_path / "out [1]"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
 def restore(tmp_path: Path) -> Callable[..., Path]:
     """Send a source through `Scene` and `OutputWriter`; the picture is changed unless told otherwise."""
 

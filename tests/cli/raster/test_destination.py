@@ -32,14 +32,6 @@ def source(make_tiff: Make, rng: np.random.Generator) -> Path:
     return make_tiff(rng.integers(1, 255, (3, 300, 400), dtype=np.uint8), mask=mask)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder that holds nothing but what the test writes."""
-    path = tmp_path / "out [1]"
-    path.mkdir()
-    return path
-
-
 @pytest.mark.parametrize("format", ["cog", "gtiff"])
 def test_only_the_output_is_left_after_success(
     source: Path,
@@ -264,42 +256,6 @@ def test_the_unpacked_file_lies_in_the_work_folder_and_goes(source: Path, folder
             assert list(folder.iterdir()) == []
             assert len(list(work.iterdir())) == 1
         assert list(work.iterdir()) == []
-
-
-@pytest.mark.parametrize("packing", ["JPEG", "WEBP"])
-def test_a_packing_that_cannot_hold_the_pixels_fails_before_the_work(
-    folder: Path, make_tiff: Make, restore: Run, packing: str
-) -> None:
-    """With several threads GDAL says nothing of the blocks that it leaves out then."""
-    source = make_tiff(np.full((3, 300, 400), 500, np.uint16))
-
-    with pytest.raises(UsageError, match="The creation options"):
-        restore(source, dst=folder / "clean.tif", creation_options={"COMPRESS": packing})
-
-    assert list(folder.iterdir()) == []
-
-
-@pytest.mark.parametrize("format", ["cog", "gtiff"])
-@pytest.mark.parametrize(
-    "option",
-    [{"NONSENSE": "1"}, {"COMPRESS": "BROTHER"}, {"NUM_THREADS": "0", "BLOCKSIZE": "17", "BLOCKXSIZE": "17"}],
-)
-def test_wrong_creation_options_fail_before_the_work(
-    source: Path,
-    folder: Path,
-    restore: Run,
-    option: dict[str, str],
-    format: str,  # noqa: A002
-) -> None:
-    with pytest.raises(UsageError, match="creation option"):
-        restore(source, dst=folder / "clean.tif", format=format, creation_options=option)
-    assert list(folder.iterdir()) == []
-
-
-def test_options_that_warp_the_picture_are_refused(source: Path, folder: Path, restore: Run) -> None:
-    with pytest.raises(UsageError, match="creation options"):
-        restore(source, dst=folder / "clean.tif", creation_options={"TILING_SCHEME": "GoogleMapsCompatible"})
-    assert list(folder.iterdir()) == []
 
 
 def test_every_error_here_has_an_exit_code_of_its_own() -> None:
