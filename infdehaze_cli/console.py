@@ -31,6 +31,9 @@ from .sizes import parse_size
 out = Console(highlight=False, soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 1000)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
+MAX_SEED = 2**62
+"""NumPy and PyTorch take 63 bits; the rest is room for what is counted from a seed."""
+
 
 class BarReporter:
     """Progress bars on a terminal, one a phase."""

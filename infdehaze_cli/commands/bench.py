@@ -96,7 +96,7 @@ def choices(
     ],
     size: Annotated[int, typer.Option(min=256, help="Side of the scene in pixels.")] = 2048,
     style: Annotated[str, typer.Option(help="Of the haze: veil, patches or dense.")] = "patches",
-    seed: Annotated[int, typer.Option(help="Of the scene and the haze.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=c.MAX_SEED, help="Of the scene and the haze.")] = 0,
     weights: c.Weights = "lite",
     scratch: c.Scratch = None,
     device: c.DeviceName = "auto",

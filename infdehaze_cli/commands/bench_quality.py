@@ -25,7 +25,7 @@ def quality(
         Path | None, typer.Option(metavar="DIR", help="Pictures under real haze without a truth, for a sheet alone.")
     ] = None,
     weights: c.Weights = "lite",
-    seed: Annotated[int, typer.Option(help="Of the haze.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=c.MAX_SEED, help="Of the haze.")] = 0,
     per_picture: Annotated[bool, typer.Option("--per-picture", help="Also print each picture.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw a contact sheet, PNG or JPEG, of at most 12 pictures.")

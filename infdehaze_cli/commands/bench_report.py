@@ -27,7 +27,7 @@ def report(
         Path | None, typer.Option(metavar="DIR", help="Clear pictures for quality, to put haze on.")
     ] = None,
     pairs: Annotated[Path | None, typer.Option(metavar="DIR", help="Pairs for quality, hazy/ and clear/.")] = None,
-    seed: Annotated[int, typer.Option(help="Of landscapes and haze.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=c.MAX_SEED, help="Of landscapes and haze.")] = 0,
     weights: c.Weights = "lite",
     gpu_mem: c.GpuMem = None,
     ram: c.Ram = "4G",  # type: ignore[assignment]  # parsed by size_option

@@ -17,7 +17,7 @@ def demo(
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for everything it makes.")
     ] = Path("demo"),
     size: Annotated[int, typer.Option(min=64, max=30000, help="Side of the scene in pixels.")] = 2048,
-    seed: Annotated[int, typer.Option(help="Which landscape, and which haze.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, max=c.MAX_SEED, help="Which landscape, and which haze.")] = 7,
     style: Annotated[str, typer.Option(help="Kind of haze: veil, patches or dense.")] = "patches",
     gpu_mem: c.GpuMem = None,
     device: c.DeviceName = "auto",

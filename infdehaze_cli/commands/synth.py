@@ -15,7 +15,7 @@ def synth(
     src: Annotated[str, typer.Argument(help="Clear raster.")],
     dst: Annotated[Path, typer.Option("-o", "--output", metavar="DST", help="Hazy raster.")],
     style: Annotated[str, typer.Option(help="Kind of haze: veil, patches or dense.")] = "patches",
-    seed: Annotated[int, typer.Option(help="Which haze of that kind.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=c.MAX_SEED, help="Which haze of that kind.")] = 0,
     feature: Annotated[
         float | None, typer.Option(min=16, help="Size in px of the largest structures; about the scene by default.")
     ] = None,

@@ -48,7 +48,7 @@ StatisticsRate = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=0, help="Processes that cut crops in advance; with a GPU as many as fit, else none.")
 ]
-Seed = Annotated[int, typer.Option(help="Of weights, crops and haze.")]
+Seed = Annotated[int, typer.Option(min=0, max=c.MAX_SEED, help="Of weights, crops and haze.")]
 
 
 def parse_duration(text: str) -> float:

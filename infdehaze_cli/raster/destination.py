@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rasterio.drivers import raster_driver_extensions
+
 from infdehaze_cli import retry
 from infdehaze_cli.errors import StorageError, UsageError
 from infdehaze_cli.raster._gdal import reason, refusing_disk
@@ -75,14 +77,31 @@ def choose_target(
     Raises
     ------
     UsageError
-        As `check_destination`, and `RemoteTarget.check`.
+        As `check_name`, `check_destination`, and `RemoteTarget.check`.
     StorageError
         If an object store cannot be asked.
     """
+    check_name(dst)
     if is_local(dst):
         return LocalTarget(check_destination(source, dst, overwrite=overwrite, parts=parts))
     folder = work_dir or Path(tempfile.gettempdir())
     return RemoteTarget.check(source, str(dst), folder, overwrite=overwrite)
+
+
+def check_name(dst: str | Path) -> None:
+    """Check that a name does not promise another format than GeoTIFF, which a user may expect to get then.
+
+    Raises
+    ------
+    UsageError
+        If it ends as files of another of GDAL's formats do.
+    """
+    driver = raster_driver_extensions().get(Path(dst).suffix[1:].lower(), "GTiff")
+    if driver != "GTiff":
+        raise UsageError(
+            f"{redacted(dst)} would hold a GeoTIFF, and its name says {driver}; "
+            "end it with .tif, and convert that with gdal_translate."
+        )
 
 
 def check_destination(source: str, dst: str | Path, *, overwrite: bool, parts: Sequence[str] = ()) -> Path:
@@ -110,6 +129,8 @@ def check_destination(source: str, dst: str | Path, *, overwrite: bool, parts: S
     path = Path(dst)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name the file to write.")
+    if str(dst).endswith("/"):
+        raise UsageError(f"There is no folder {dst}; make it first, and name the file to write.")
     if not path.parent.is_dir():
         raise UsageError(f"The folder {path.parent} does not exist; make it first.")
     if path.is_symlink() and not path.exists():

@@ -16,6 +16,7 @@ from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, abandon, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.destination import (
     check_destination,
+    check_name,
     remove_all,
     sync,
     sync_and_rename,
@@ -68,6 +69,7 @@ class MapWriter:
         cog: bool = False,
         token: str | None = None,
     ) -> None:
+        check_name(dst)
         self._dst = check_destination(scene.path, dst, overwrite=overwrite, parts=scene.files)
         name = temporary_name(self._dst, token)
         self._partial = self._dst.with_name(f"{name}.tmp.tif")

@@ -86,6 +86,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise UsageError("Fewer than no workers cannot cut crops. Give --workers a number from 0 up.")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError("A seed is a number from 0 up, of 63 bits. Give --seed such a number.")
         if self.steps < 1:
             raise UsageError("A run has at least one step. Give --steps a number from 1 up.")
         if not (self.lr >= 0 and math.isfinite(self.lr)):

@@ -62,6 +62,24 @@ def test_leaving_with_an_exception_leaves_nothing(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["clean.png", "clean.JP2", "clean.vrt", "clean.img"])
+def test_a_name_that_promises_another_format_is_refused(source: Path, folder: Path, restore: Run, name: str) -> None:
+    with pytest.raises(UsageError, match="would hold a GeoTIFF"):
+        restore(source, dst=folder / name)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["clean", "clean.TIFF", "clean.2024-07", "clean.tif.part"])
+def test_other_names_are_the_users_affair(source: Path, folder: Path, restore: Run, name: str) -> None:
+    assert restore(source, dst=folder / name).name == name
+
+
+def test_a_folder_that_is_missing_is_no_file(source: Path, folder: Path, restore: Run) -> None:
+    with pytest.raises(UsageError, match="no folder"):
+        restore(source, dst=f"{folder}/clean/")
+    assert list(folder.iterdir()) == []
+
+
 def test_leaving_without_finish_leaves_nothing(source: Path, folder: Path) -> None:
     with Scene.open(source) as scene, OutputWriter(scene, folder / "clean.tif"):
         assert list(folder.iterdir()) != []
