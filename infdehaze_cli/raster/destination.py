@@ -81,9 +81,11 @@ def choose_target(
     StorageError
         If an object store cannot be asked.
     """
-    check_name(dst)
     if is_local(dst):
-        return LocalTarget(check_destination(source, dst, overwrite=overwrite, parts=parts))
+        target = LocalTarget(check_destination(source, dst, overwrite=overwrite, parts=parts))
+        check_name(dst)
+        return target
+    check_name(dst)
     folder = work_dir or Path(tempfile.gettempdir())
     return RemoteTarget.check(source, str(dst), folder, overwrite=overwrite)
 

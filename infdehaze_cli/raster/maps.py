@@ -69,8 +69,8 @@ class MapWriter:
         cog: bool = False,
         token: str | None = None,
     ) -> None:
-        check_name(dst)
         self._dst = check_destination(scene.path, dst, overwrite=overwrite, parts=scene.files)
+        check_name(dst)
         name = temporary_name(self._dst, token)
         self._partial = self._dst.with_name(f"{name}.tmp.tif")
         self._cog = self._dst.with_name(f"{name}.cog.tmp.tif") if cog else None

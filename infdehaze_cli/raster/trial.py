@@ -14,20 +14,22 @@ import rasterio
 from infdehaze_cli.errors import StorageError, UsageError
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, collected_log, open_quietly, quiet, reason, refusing_disk
 from infdehaze_cli.raster.cog import CARRIER_DOMAIN, make_cog
+from infdehaze_cli.raster.destination import remove_all
 from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.profiles import intermediate_options, is_lossless
 from infdehaze_cli.raster.verify import Written, verify
 
 SIDE = 64
-"""Pixels of the small raster's sides, where no overviews are to be made."""
+"""Pixels of the small raster's sides, where it gets no overviews."""
 
-LARGEST_TRIED = 1024
-"""Sides of blocks, of a COG, up to which the small raster is larger than one, and so gets overviews like a scene."""
+MAX_TRIED = 1 << 26
+"""Bytes up to which the raster is made larger than a block of a COG, so that it gets overviews like a scene."""
 
-MAX_BLOCK = 1 << 28
-"""Bytes of a block: each reader holds several, unpacked."""
+MAX_BLOCK = 1 << 29
+"""Bytes of a block that is larger than usual: each reader holds several, unpacked."""
 
 _BLOCK_SIDES = ("BLOCKSIZE", "BLOCKXSIZE", "BLOCKYSIZE")
+_USUAL_SIDE = 512
 
 
 def check_options(metadata: Metadata, dtype: np.dtype[Any], options: Mapping[str, str], *, cog: bool) -> None:
@@ -69,7 +71,7 @@ def check_options(metadata: Metadata, dtype: np.dtype[Any], options: Mapping[str
             for message in messages:
                 if "creation option" in message or "not recognised" in message:
                     raise UsageError(f"Wrong creation option ({message.rstrip('. ')}); see GDAL's {driver} driver.")
-            beside = {path.name for path in folder.iterdir()} - {"raw.tif", made.name, f"{made.name}.aux.xml"}
+            beside = {path.name for path in folder.iterdir()} - {made.name, f"{made.name}.aux.xml"}
             if beside:
                 suffix = Path(min(beside)).suffix
                 raise UsageError(f"The creation options ask for a file {suffix} beside the output; leave them out.")
@@ -87,7 +89,7 @@ def _check_blocks(options: Mapping[str, str], pixel_bytes: int) -> None:
         if key in options and not (options[key].isdecimal() and int(options[key]) > 0):
             raise UsageError(f"Wrong creation option ({key}={options[key]}); give a multiple of 16.")
     sides = [int(options.get(key, options.get("BLOCKSIZE", "1"))) for key in _BLOCK_SIDES[1:]]
-    if prod(sides) * pixel_bytes > MAX_BLOCK:
+    if max(sides) > _USUAL_SIDE and prod(sides) * pixel_bytes > MAX_BLOCK:
         raise UsageError(f"The creation options ask for blocks of {sides[0]} x {sides[1]} px; give smaller ones.")
 
 
@@ -95,10 +97,11 @@ def _write(folder: Path, metadata: Metadata, dtype: np.dtype[Any], options: Mapp
     """Go the way of an output, from its first file to the check of its last."""
     first = folder / "raw.tif"
     made, count = folder / "made.tif" if cog else first, len(metadata.colours)
-    block = int(options["BLOCKSIZE"]) if cog else 0
-    side = block + 16 if 0 < block <= LARGEST_TRIED else SIDE
+    side = int(options["BLOCKSIZE"]) + 16 if cog else SIDE
+    if side**2 * count * dtype.itemsize > MAX_TRIED:
+        side = SIDE
     # more than one value, so that no option takes the block for one without data
-    pixels = (np.indices((count, side, side)).sum(0) % 2).astype(dtype)
+    pixels = np.repeat((np.indices((1, side, side)).sum(0) % 2).astype(dtype), count, 0)
     written = Written()
     with open_quietly(
         first,
@@ -118,6 +121,7 @@ def _write(folder: Path, metadata: Metadata, dtype: np.dtype[Any], options: Mapp
         written.add(rasterio.windows.Window(0, 0, side, side), pixels, mask)
     if cog:
         make_cog(first, made, options)
+        remove_all(first)
     verify(
         made,
         (count, side, side),

@@ -130,3 +130,9 @@ def test_a_full_temporary_folder_is_no_wrong_option(
     with pytest.raises(StorageError, match="temporary folder"):
         restore(plain, dst=folder / "clean.tif", creation_options={"COMPRESS": "ZSTD"})
     assert list(folder.iterdir()) == []
+
+
+def test_many_bands_in_large_blocks_are_tried_small(folder: Path, restore: Run, make_tiff: Make) -> None:
+    source = make_tiff(np.ones((100, 20, 30), np.float32))
+    restore(source, dst=folder / "clean.tif", bands=(1, 2, 3), creation_options={"COMPRESS": "ZSTD"})
+    assert [path.name for path in folder.iterdir()] == ["clean.tif"]
