@@ -116,6 +116,12 @@ def test_a_missing_data_folder_is_refused_before_anything_is_made(config, tmp_pa
     assert not config.out.exists()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_no_generator_takes_is_refused(config, seed):
+    with pytest.raises(UsageError, match="--seed"):
+        replace(config, seed=seed)
+
+
 def test_stage_2_changes_the_bottleneck_alone(config, modes, run):
     config = replace(config, **modes["finetune"], lr=1e-2)
     before = {name: value.clone() for name, value in Trainer.start(config).model.state_dict().items()}
