@@ -45,7 +45,10 @@ def spline_weights(start: int, count: int, spacing: int) -> tuple[int, Float]:
 def noise_1d(start: int, count: int, spacing: int, *keys: int) -> Float:
     """Return smooth noise (count,) along a line of pixels, standard deviation near 1."""
     first, weights = spline_weights(start, count, spacing)
-    return weights @ (unit(*keys, np.arange(first, first + weights.shape[1])) * 4.9 - 2.45).astype(np.float32)
+    nodes = unit(*keys, np.arange(first, first + weights.shape[1])) * np.float32(4.9) - np.float32(2.45)
+    # not "@": for five nodes OpenBLAS reads a register that nothing has set, and numpy may warn of what was in it
+    line: Float = np.einsum("ij,j->i", weights, nodes)
+    return line
 
 
 @dataclass(frozen=True, slots=True)
