@@ -3,7 +3,7 @@
 ``from infdehaze_cli import dehaze`` is the scene-level API; ``infdehaze --help`` the command line.
 """
 
-from .api import RunResult, dehaze, plan_run
+from .api import RunResult, dehaze
 from .errors import (
     BudgetError,
     CheckpointError,
@@ -14,6 +14,7 @@ from .errors import (
     UsageError,
 )
 from .plan import Plan, RunConfig
+from .scene_plan import plan_run
 
 __all__ = [
     "BudgetError",

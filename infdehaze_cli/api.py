@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import rasterio
-from infdehaze.network import InfDehaze, count_parameters
 from infdehaze.weights import load_model
 
-from .calibration import calibrate, estimate_seconds
-from .engine import Measured, Reporter, Silent, execute, peak_rss_bytes, resolve_device
+from .engine import Measured, Reporter, Silent, execute, peak_rss_bytes
 from .errors import StorageError, UsageError
-from .host_memory import CACHE_MOST, SourceFacts
-from .identity import identify
-from .journal import Done
 from .plan import Plan, RunConfig
-from .planner import make_plan
-from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, parse_wavelengths, redacted
+from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, gdal_environment, parse_wavelengths, redacted
 from .report import Beside, VrtWriter
 from .retry import persist
+from .scene_plan import begin_or_go_on
 from .stac import check_item, write_item
-from .work_folder import WorkFolder, claim
+from .work_folder import claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,60 +55,6 @@ class RunResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
         return asdict(self)
-
-
-def gdal_environment(cache: int = CACHE_MOST) -> rasterio.Env:
-    """Make the GDAL settings of a run, with its block cache in bytes; what the user set in the environment wins."""
-    # a server that is busy for a moment must not end a run of hours
-    options = {"GDAL_CACHEMAX": cache, "GDAL_HTTP_MAX_RETRY": 4, "GDAL_HTTP_RETRY_DELAY": 0.5}
-    return rasterio.Env(**{key: value for key, value in options.items() if key not in os.environ})
-
-
-def source_facts(scene: Scene) -> SourceFacts:
-    """Return what the planner has to know of an open scene."""
-    rows, cols = scene.block_shape
-    return SourceFacts(
-        bands=scene.count,
-        itemsize=scene.dtype.itemsize,
-        block_rows=rows,
-        block_cols=cols,
-        has_mask=bool(scene.validity.mask_bands),
-    )
-
-
-def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig, *, estimate: bool = False) -> Plan:
-    """Plan a run over an open scene; see :func:`infdehaze_cli.planner.make_plan` for the errors.
-
-    Where residuals do not all fit into memory and the user leaves the tier open, encoding and the scratch folder are
-    timed first. With ``estimate`` the plan says how long the run may take.
-    """
-    device = str(resolve_device(config.device))
-    scene_facts = (scene.height, scene.width, model.preset, count_parameters(model), device, source_facts(scene))
-    plan = make_plan(config, *scene_facts)
-    if config.residuals == "auto" and plan.batches_in_memory < plan.batches:
-        plan = make_plan(config, *scene_facts, rates=calibrate(model, plan, config.scratch))
-    if estimate:
-        plan = replace(plan, estimated_seconds=round(estimate_seconds(model, plan, config.scratch, scene.count), 1))
-    return plan
-
-
-def plan_run(
-    src: str | Path,
-    *,
-    config: RunConfig | None = None,
-    bands: tuple[int, ...] | None = None,
-    scale_range: tuple[float, float] | None = None,
-) -> Plan:
-    """Plan a run without running it.
-
-    Raises
-    ------
-    InfdehazeError
-        As :func:`dehaze`.
-    """
-    config = config or RunConfig()
-    with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
-        return plan_scene(scene, load_model(config.weights), config, estimate=True)
 
 
 def dehaze(
@@ -213,7 +152,7 @@ def dehaze(
         reporter = beside.reporter(reporter)
         model = load_model(config.weights)
         with claim(config.scratch, dst, reporter.note) as work:
-            chosen = _begin(work, scene, model, config, bands, reporter, resume=resume)
+            chosen = begin_or_go_on(work, scene, model, config, bands, reporter, resume=resume)
             before = work.journal.done
 
             def attempt() -> tuple[Measured, float]:
@@ -301,42 +240,6 @@ def dehaze(
         )
         beside.finish(result.to_dict(), chosen)
         return result
-
-
-def _begin(
-    work: WorkFolder,
-    scene: Scene,
-    model: InfDehaze,
-    config: RunConfig,
-    bands: tuple[int, ...] | None,
-    reporter: Reporter,
-    *,
-    resume: bool,
-) -> Plan:
-    """Plan a run, or take the plan of the interrupted one that it goes on with."""
-    if work.found and not resume:
-        work.restart()
-    if work.found:
-        chosen = work.check(identify(scene, config, bands))
-        work.check_space(chosen)
-        work.journal.go_on()
-        reporter.note(_progress(work.journal.done, chosen))
-        return chosen
-    chosen = plan_scene(scene, model, config)
-    work.check_space(chosen)
-    work.journal.begin(identify(scene, config, bands), chosen)
-    return chosen
-
-
-def _progress(done: Done, chosen: Plan) -> str:
-    """Say what an interrupted run has done."""
-    if done.bottleneck:
-        what = f"the bottleneck and {done.decoded_batches} of {chosen.batches} batches of the decoder are done"
-    elif done.encoded_batches:
-        what = f"{done.encoded_batches} of {chosen.batches} batches are encoded"
-    else:
-        what = "the look at half the size of the scene is begun"
-    return f"Goes on with an interrupted run: {what}."
 
 
 def _haze_writer(

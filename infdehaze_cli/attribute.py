@@ -18,17 +18,18 @@ from infdehaze.tiling import TileGrid
 from infdehaze.weights import load_model
 from numpy.typing import NDArray
 
-from .api import dehaze, gdal_environment, source_facts
+from .api import dehaze
 from .attribution import AttributionPlan, Ends, Spread, plan_attribution, stream_attribution
 from .engine import Reporter, Silent, peak_rss_bytes, resolve_device
 from .errors import InputError, StorageError, UsageError
 from .geometry import Window
 from .plan import RunConfig
 from .planner import choose_overlap
-from .raster import MapWriter, Scene, redacted
+from .raster import MapWriter, Scene, gdal_environment, redacted
 from .report.attribution import attribution_picture, mean_factor
 from .report.coarse import BlockMeans
 from .report.places import check_place, same_key, write_beside
+from .scene_plan import source_facts
 from .scores import check_pair
 
 COMPLETE = 0.05

@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from .api import gdal_environment
 from .engine import Reporter, Silent
 from .errors import UsageError
 from .geometry import split_windows
-from .raster import MapWriter, OutputWriter, Scene
+from .raster import MapWriter, OutputWriter, Scene, gdal_environment
 from .training.haze import HazeField, named_style
 
 BLOCK_ROWS, BLOCK_COLS = 512, 1024

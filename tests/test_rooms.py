@@ -25,6 +25,7 @@ RULES = [
     (APPLICATION / "commands", {"torch", "zarr", "rasterio"}),
     (APPLICATION / "plan.py", {"torch", "rasterio", "infdehaze_cli.engine", "infdehaze_cli.raster"}),
     (APPLICATION / "api.py", {"typer", "click", "rich", "infdehaze_cli.console", "infdehaze_cli.commands"}),
+    (APPLICATION / "scene_plan.py", {"typer", "click", "rich", "infdehaze_cli.console", "infdehaze_cli.commands"}),
 ]
 
 

@@ -16,11 +16,10 @@ from infdehaze.network import InfDehaze
 from infdehaze.tiling import enlarge, mirror_pad, scatter
 from infdehaze.weights import load_model
 
-from infdehaze_cli.api import gdal_environment
 from infdehaze_cli.engine import TensorMeter, resolve_device
 from infdehaze_cli.geometry import Window, split_windows
 from infdehaze_cli.plan import RunConfig
-from infdehaze_cli.raster import OutputWriter, Scene
+from infdehaze_cli.raster import OutputWriter, Scene, gdal_environment
 
 from .limits import CappedMeter, held_to
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infdehaze_cli.api import gdal_environment
 from infdehaze_cli.geometry import Window
-from infdehaze_cli.raster import OutputWriter, Scene
+from infdehaze_cli.raster import OutputWriter, Scene, gdal_environment
 
 from .filters import PATCH, Mask, guided_filter, haziest_colours, invert, minimum_filter
 

@@ -11,10 +11,10 @@ from typing import Literal
 from infdehaze.tiling import TileGrid
 from infdehaze.weights import read_info
 
-from infdehaze_cli.api import plan_run
 from infdehaze_cli.engine import Reporter, resolve_device
 from infdehaze_cli.errors import BudgetError, StorageError, UsageError
 from infdehaze_cli.plan import RunConfig
+from infdehaze_cli.scene_plan import plan_run
 
 from .job import Job, Method, run_job
 from .limits import default_limit

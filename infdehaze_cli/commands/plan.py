@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from infdehaze_cli import api
 from infdehaze_cli import console as c
+from infdehaze_cli import plan_run
 from infdehaze_cli.pipes import spooled_input
 from infdehaze_cli.plan import Plan, RunConfig, default_scratch
 from infdehaze_cli.sizes import format_size
@@ -88,4 +88,4 @@ def plan(
         weights=weights,
     )
     with spooled_input(src, config.scratch) as path:
-        print_plan(api.plan_run(path, config=config, bands=c.parse_bands(bands)), as_json)
+        print_plan(plan_run(path, config=config, bands=c.parse_bands(bands)), as_json)

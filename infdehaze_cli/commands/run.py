@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from infdehaze_cli import api
+from infdehaze_cli import RunResult, dehaze, plan_run
 from infdehaze_cli import console as c
 from infdehaze_cli.batch import dehaze_each, name_outputs
 from infdehaze_cli.errors import UsageError
@@ -120,7 +120,7 @@ def run(
     if dry_run:
         for name in src:
             with spooled_input(name, work) as path:
-                print_plan(api.plan_run(path, config=config, bands=chosen_bands, scale_range=limits), as_json)
+                print_plan(plan_run(path, config=config, bands=chosen_bands, scale_range=limits), as_json)
         return
     options: dict[str, Any] = {
         "config": config,
@@ -145,7 +145,7 @@ def run(
             options["config"] = replace(config, scratch=Path(source if src[0] == PIPE else target).parent)
         with c.progress(quiet) as reporter:
             options |= {"vrt": vrt is not None, "preview": preview, "report": report, "reference": reference}
-            result = api.dehaze(source, target, stac=stac, haze_map=haze_map, reporter=reporter, **options)
+            result = dehaze(source, target, stac=stac, haze_map=haze_map, reporter=reporter, **options)
         # standard output is the raster's alone when it goes through a pipe
         result = replace(result, src=result.src if src[0] != PIPE else PIPE, dst=result.dst if dst != PIPE else PIPE)
         _print_result(result, as_json=as_json, quiet=quiet, to_stderr=dst == PIPE)
@@ -193,7 +193,7 @@ def _run_each(pairs: list[tuple[str, str]], options: dict[str, Any], *, as_json:
         raise typer.Exit(worst)
 
 
-def _print_result(result: api.RunResult, *, as_json: bool, quiet: bool, to_stderr: bool) -> None:
+def _print_result(result: RunResult, *, as_json: bool, quiet: bool, to_stderr: bool) -> None:
     """Print what a run did, as a line or as JSON."""
     if as_json:
         c.print_json(result.to_dict(), to_stderr=to_stderr)

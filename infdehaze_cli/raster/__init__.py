@@ -1,6 +1,7 @@
 """GDAL datasets as windows of numbers and validity, and back: the only room that knows GeoTIFFs."""
 
 from infdehaze_cli.raster.bands import OtherBands
+from infdehaze_cli.raster.environment import gdal_environment
 from infdehaze_cli.raster.locations import is_local, redacted
 from infdehaze_cli.raster.maps import HazeMapWriter, MapWriter
 from infdehaze_cli.raster.output import OutputWriter
@@ -16,6 +17,7 @@ __all__ = [
     "OtherBands",
     "OutputWriter",
     "Scene",
+    "gdal_environment",
     "is_local",
     "parse_wavelengths",
     "redacted",

@@ -9,7 +9,7 @@ import rasterio
 from infdehaze.weights import load_model
 from zarr.storage import LocalStore
 
-from infdehaze_cli import StorageError, api, dehaze, plan_run
+from infdehaze_cli import StorageError, dehaze, plan_run, scene_plan
 from infdehaze_cli.raster import HazeMapWriter
 from infdehaze_cli.report import VrtWriter
 from infdehaze_cli.store import row_bytes
@@ -203,8 +203,8 @@ def stopped(self):
 def test_latents_that_lie_on_disk_or_are_packed_go_on_too(
     src, dst, config, whole, interrupt, worked, monkeypatch, changes
 ):
-    made = api.make_plan
-    monkeypatch.setattr(api, "make_plan", lambda *args, **kwargs: replace(made(*args, **kwargs), **changes))
+    made = scene_plan.make_plan
+    monkeypatch.setattr(scene_plan, "make_plan", lambda *args, **kwargs: replace(made(*args, **kwargs), **changes))
     interrupt("decoding")
     worked.update(dict.fromkeys(worked, 0))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rasterio.transform import Affine
 
-from infdehaze_cli import api, work_folder
 from infdehaze_cli import app as program_app
+from infdehaze_cli import scene_plan, work_folder
 from infdehaze_cli.errors import StorageError
 
 Usage = namedtuple("Usage", "total used free")
@@ -106,7 +106,7 @@ def test_a_bug_of_ours_is_1_in_one_line_whatever_it_says(failing, make_raster, t
     def fail(*arguments):
         raise RuntimeError("first line\nsecond [bold] line")
 
-    monkeypatch.setattr(api, "plan_scene", fail)
+    monkeypatch.setattr(scene_plan, "plan_scene", fail)
 
     message = failing(1, "run", make_raster(), "-o", tmp_path / "clean.tif")
 
