@@ -1,9 +1,10 @@
 """Compare variants of `lite` by short runs from the start: the same data, seed, rate and number of steps.
 
-    python tools/search.py DATA -o RUNS [--steps 300] [--only NAME ...]
+    python tools/search.py DATA -o RUNS [--steps 300] [--crops 256:8:1] [--only NAME ...]
 
 Every tenth picture of a source is kept for validation, the rest is trained on. A variant that has been scored is not
-run again; the table goes to standard output and to RUNS/table.md. One thread, so that runs can share a machine.
+run again: name another RUNS for other crops. The table goes to standard output and to RUNS/table.md. One thread, so
+that runs can share a machine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from infdehaze.network import InfDehaze, count_parameters
 from infdehaze.weights import load_model
 
-from infdehaze_cli.training.config import CROPS, TrainConfig
+from infdehaze_cli.training.config import CROPS, TrainConfig, parse_crops
 from infdehaze_cli.training.data import pictures_below, read_picture
 from infdehaze_cli.training.haze import STYLES, HazeField
 from infdehaze_cli.training.loop import train
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of clear pictures, one folder a source")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--crops", type=parse_crops, default="256:8:1", help="as those of `infdehaze train`")
     parser.add_argument("--only", nargs="*", choices=VARIANTS, help="these variants alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -109,7 +111,7 @@ def main() -> None:
             if given.only and name not in given.only:
                 continue
             options = {
-                "crops": ((256, 8, 1.0),),
+                "crops": given.crops,
                 "warmup": 50,
                 "checkpoint_every": 1e9,
                 "statistics_rate": 1.0,
