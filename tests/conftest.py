@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from infdehaze.network import InfDehaze, count_parameters
+from infdehaze.norm import CentredNorm
 from infdehaze.presets import Preset
 from infdehaze.sfca import SFCA
 
@@ -61,6 +62,8 @@ TINY = Preset(
     heads=(2, 2, 3, 4),
     window=4,
     sfca_dim=8,
+    residual_norms=True,
+    centred_norms=(False, False, True, True),
     bottleneck_depth=2,
     bottleneck_heads=4,
     block_tokens=16,
@@ -91,6 +94,8 @@ def make_model():
                     module.weight.data = torch.randn(module.weight.shape, generator=generator) / fan**0.5
                 if isinstance(module, SFCA):
                     module.restore.bias.data.normal_(generator=generator)
+                if isinstance(module, CentredNorm):
+                    module.centre.normal_(generator=generator)
             model.decoder.head.linear.weight.data *= 0.3
         return model.eval()
 

@@ -26,9 +26,11 @@ from infdehaze_cli.training.loop import train
 SHOWN = 3  # validation pictures of each source at most
 
 VARIANTS: dict[str, dict[str, object]] = {
-    "as shipped": {},
+    "lite": {},
     "other seed": {"seed": 1},
     "without statistics of tiles": {"overrides": ("tile_statistics=false",)},
+    "plain norms": {"overrides": ("centred_norms=false", "residual_norms=false")},
+    "residuals not normalised": {"overrides": ("residual_norms=false",)},
     "without SFCA": {"overrides": ("sfca=false",)},
     "without LMMoE": {"overrides": ("moe=false",)},
     "without IBSSA (local only)": {"overrides": ("attention=false",)},

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .convnext import ConvNeXtLayer
+from .norm import CentredNorm
 from .presets import FIELDS, Preset
 from .sfca import SFCA
 from .statistics import TileStatistics, read_carried
@@ -97,6 +98,8 @@ class Encoder(nn.Module):
         if preset.tile_statistics:
             self.statistics = TileStatistics(preset.latent_side, preset.widths[-1], FIELDS)
         build = BLOCKS[preset.block]
+        # what a stage adds up outweighs what comes up to it in the decoder, unless it has a norm at its end
+        self.norms = nn.ModuleList(CentredNorm(width) for width in preset.widths[1:]) if preset.residual_norms else None
         self.stages, self.merges = nn.ModuleList(), nn.ModuleList()
         for stage, (width, depth) in enumerate(zip(preset.widths, preset.depths, strict=True)):
             layers: list[nn.Module] = [SFCA(width, preset.sfca_dim)] if preset.sfca[stage] else []
@@ -124,6 +127,8 @@ class Encoder(nn.Module):
         residuals = []
         for stage, layers in enumerate(self.stages):
             x = layers(x)
+            if self.norms is not None and stage:
+                x = self.norms[stage - 1](x)
             if self.statistics is not None and coarse_BhwF is not None and stage + 1 == len(self.stages):
                 x = self.statistics.write(x, coarse_BhwF)
             residuals.append(x)

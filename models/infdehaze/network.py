@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .bottleneck import Bottleneck
 from .decoder import Decoder
 from .encoder import Encoder
+from .norm import centre_norms
 from .presets import Preset
 from .sfca import SFCA
 from .smoothing import leave_clear, smooth_look
@@ -70,6 +71,9 @@ class InfDehaze(nn.Module):
             moe=preset.moe,
         )
         self.decoder = Decoder(preset)
+        for stage, centred in enumerate(preset.centred_norms):
+            if centred:
+                centre_norms(self._stage(stage))
         self.apply(_initialise)
         self.decoder.head.linear.apply(_zero)
         if self.encoder.statistics is not None:
@@ -111,6 +115,16 @@ class InfDehaze(nn.Module):
         fields = leave_clear(look[:, :-1], look[:, -1:], none, full)
         large = enlarge(fields, preset.field_stride)[:, :, :H, :W]
         return Restored(scatter(hazy_B3HW, large), large, balance)
+
+    def _stage(self, stage: int) -> nn.ModuleList:
+        """Return what belongs to a stage, its way in and out and, for the last one, the bottleneck."""
+        mirrored = len(self.encoder.stages) - 1 - stage
+        parts = [self.encoder.stages[stage], self.decoder.stages[mirrored]]
+        if stage:
+            parts += [self.encoder.merges[stage - 1], self.decoder.expands[mirrored]]
+        if not mirrored:
+            parts.append(self.bottleneck)
+        return nn.ModuleList(parts)
 
     def _look(self, hazy_B3HW: Tensor, valid_BHW: Tensor | None, overlap: int | None) -> tuple[Tensor, Tensor]:
         """Return the smoothed look (B, 10, h, w) at scenes, and the balance loss."""

@@ -38,6 +38,10 @@ class Preset:
     sfca: tuple[bool, bool, bool, bool] = (True, True, True, True)
     """Stages of the encoder that begin with SFCA."""
     sfca_dim: int = 32
+    residual_norms: bool = False
+    """Whether the residuals r2 to r4 are normalised, so that they do not drown what the decoder has from below."""
+    centred_norms: tuple[bool, bool, bool, bool] = (False, False, False, False)
+    """Stages of encoder and decoder that normalise what varies alone; the bottleneck goes with the last."""
     bottleneck_depth: int = 4
     bottleneck_heads: int = 16
     block_tokens: int = 256
@@ -70,6 +74,7 @@ class Preset:
 
     def __post_init__(self) -> None:
         per_stage = {"widths": self.widths, "depths": self.depths, "heads": self.heads, "sfca": self.sfca}
+        per_stage["centred_norms"] = self.centred_norms
         sizes = {
             **{f"{key}[{i}]": value for key in ("widths", "depths", "heads") for i, value in enumerate(per_stage[key])},
             **{key: getattr(self, key) for key in _SIZES},
@@ -189,6 +194,9 @@ LITE = Preset(
     heads=(3, 4, 6, 8),
     mlp_ratio=3.0,
     sfca=(False, True, True, True),
+    # the shipped weights were trained without either (docs/training.md)
+    residual_norms=True,
+    centred_norms=(True, True, True, True),
     bottleneck_heads=8,
     block_tokens=128,
     field_stride=16,

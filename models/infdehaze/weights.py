@@ -24,7 +24,7 @@ from .presets import PRESETS, Preset
 
 FORMAT = "infdehaze-1"
 MAX_HEADER = 8 * 1024 * 1024
-EXACT = ("projection", "carrier")
+EXACT = ("projection", "carrier", "centre")
 """Buffers that are never rounded to half precision."""
 
 
@@ -118,7 +118,8 @@ def read_info(name: str | Path) -> CheckpointInfo:
 def save_weights(path: Path, model: InfDehaze, card: Mapping[str, Any], dtype: torch.dtype = torch.float16) -> None:
     """Write the weights of a network with its preset.
 
-    Projections stay fp32, because hash codes depend on signs, and so do carriers, which are orthogonal.
+    Projections stay fp32, because hash codes depend on signs, and so do carriers, which are orthogonal, and centres,
+    which may be large beside what differs from them.
     """
     tensors = {
         name: value.detach().to("cpu", torch.float32 if name.endswith(EXACT) else dtype).contiguous()

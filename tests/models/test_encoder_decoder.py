@@ -7,6 +7,7 @@ import torch
 from infdehaze.decoder import FIELDS, MAX_DEPTH, Decoder, Head, PatchExpanding
 from infdehaze.encoder import BLOCKS, Encoder, PatchEmbedding, PatchMerging
 from infdehaze.sfca import SFCA
+from infdehaze.swin import SwinLayer
 
 
 @pytest.mark.parametrize("block", ["swin", "convnext"])
@@ -126,3 +127,36 @@ def test_fields_are_float32_in_lower_precision_too(make_model, scene):
     with torch.autocast("cpu", torch.bfloat16):
         residuals = model.encoder(scene(64, 64))
         assert model.decoder(residuals[-1], residuals).dtype == torch.float32
+
+
+def grown(model, factor=30.0):
+    """Let the layers of the encoder add up more and more, as they do in training."""
+    for stage in model.encoder.stages:
+        for layer in stage:
+            if isinstance(layer, SwinLayer):
+                layer.mlp.fc2.weight.data *= factor
+    return model
+
+
+@torch.inference_mode()
+def test_normalised_residuals_stay_small_whatever_a_stage_adds_up(make_model, scene):
+    tiles = scene(64, 64, batch=2)
+    fine, *coarse = grown(make_model(residual_norms=True)).encoder(tiles)
+    _, *plain = grown(make_model(residual_norms=False)).encoder(tiles)
+
+    assert float(fine.std()) > 10
+    assert max(float(x.std()) for x in coarse) < 2
+    assert min(float(x.std()) for x in plain) > 10
+
+
+@torch.inference_mode()
+def test_what_the_bottleneck_says_is_heard_beside_normalised_residuals(make_model, scene):
+    tiles = scene(64, 64, batch=2)
+
+    def heard(model):
+        residuals = model.encoder(tiles)
+        latent = residuals[-1]
+        other = latent + torch.randn_like(latent)
+        return float((model.decoder(other, residuals) - model.decoder(latent, residuals)).abs().mean())
+
+    assert heard(grown(make_model(residual_norms=True))) > 10 * heard(grown(make_model(residual_norms=False)))

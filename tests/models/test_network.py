@@ -89,14 +89,17 @@ def test_a_batch_of_scenes_equals_the_scenes_one_by_one(make_model, scene):
 @pytest.mark.parametrize("training", [False, True])
 @torch.no_grad()
 def test_missing_pixels_influence_no_valid_one(make_model, scene, rubbish, training):
-    model = make_model().train(training)
+    clean, dirty = (make_model().train(training) for _ in range(2))
     hazy = scene(220, 190)
     valid = torch.rand(1, 220, 190) < 0.8
     valid[:, :130, :120] = False
     valid[:, 170:] = False
     spoilt = torch.where(valid[:, None], hazy, rubbish)
     here = valid[:, None].expand_as(hazy)
-    assert torch.equal(model(hazy, valid_BHW=valid).image_B3HW[here], model(spoilt, valid_BHW=valid).image_B3HW[here])
+    assert torch.equal(clean(hazy, valid_BHW=valid).image_B3HW[here], dirty(spoilt, valid_BHW=valid).image_B3HW[here])
+    # nor what norms learn of the mean
+    learned = dirty.state_dict()
+    assert [key for key, value in clean.state_dict().items() if not torch.equal(value, learned[key])] == []
 
 
 @torch.inference_mode()

@@ -77,14 +77,15 @@ def test_a_checkpoint_reproduces_its_output_bit_for_bit(checkpoint, scene):
         assert torch.equal(load_model(str(checkpoint))(hazy).image_B3HW, first)
 
 
-def test_half_precision_halves_the_weights_but_keeps_the_projections(checkpoint, make_model):
+def test_half_precision_halves_the_weights_but_keeps_projections_and_centres(checkpoint, make_model):
     stored = load_file(checkpoint)
-    projections = [key for key in stored if key.endswith("projection")]
-    assert len(projections) == 2
+    exact = [key for key in stored if key.endswith(("projection", "centre"))]
+    assert sum(key.endswith("projection") for key in exact) == 2
+    assert sum(key.endswith("centre") for key in exact) > 2
     state = make_model().state_dict()
     for key, value in stored.items():
-        assert value.dtype == (torch.float32 if key in projections else torch.float16)
-    assert all(torch.equal(stored[key], state[key]) for key in projections)
+        assert value.dtype == (torch.float32 if key in exact else torch.float16)
+    assert all(torch.equal(stored[key], state[key]) for key in exact)
     assert all(value.dtype == torch.float32 for value in load_model(checkpoint).state_dict().values())
 
 

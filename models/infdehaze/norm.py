@@ -1,0 +1,47 @@
+"""Layer normalisation of what varies: the mean of each channel over the training is taken away first (decided here).
+
+A stream of residual connections gathers constants. Once these outweigh what differs from place to place, a plain layer
+norm divides that away, nothing behind it has an effect any more, and no gradient brings it back.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CentredNorm(nn.LayerNorm):
+    """Layer norm over the last axis of ``x - centre``.
+
+    Parameters
+    ----------
+    dim : int
+        Channels.
+    rate : float
+        Share by which the centre, a buffer, follows the mean of each batch in training, after its use and without a
+        gradient. In inference it stays.
+    """
+
+    centre: Tensor
+
+    def __init__(self, dim: int, rate: float = 0.02) -> None:
+        super().__init__(dim)
+        self.rate = rate
+        self.register_buffer("centre", torch.zeros(dim))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.LayerNorm gives it
+        """Map (..., C) to the same shape."""
+        centred = input - self.centre
+        if self.training:
+            with torch.no_grad():
+                self.centre += self.rate * centred.float().flatten(0, -2).mean(0)
+        return F.layer_norm(centred, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+def centre_norms(module: nn.Module) -> None:
+    """Put a :class:`CentredNorm` in the place of every plain layer norm inside a module."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.LayerNorm:
+                setattr(parent, name, CentredNorm(child.normalized_shape[0]))
