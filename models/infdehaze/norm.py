@@ -20,7 +20,7 @@ class CentredNorm(nn.LayerNorm):
         Channels.
     rate : float
         Share by which the centre, a buffer, follows the mean of each batch in training, after its use and without a
-        gradient. In inference it stays.
+        gradient. In inference, and where the weights are frozen, it stays.
     """
 
     centre: Tensor
@@ -33,7 +33,8 @@ class CentredNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.LayerNorm gives it
         """Map (..., C) to the same shape."""
         centred = input - self.centre
-        if self.training:
+        # a norm that is not trained keeps its centre too
+        if self.training and self.weight.requires_grad:
             with torch.no_grad():
                 self.centre += self.rate * centred.float().flatten(0, -2).mean(0)
         return F.layer_norm(centred, self.normalized_shape, self.weight, self.bias, self.eps)

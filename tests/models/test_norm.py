@@ -41,13 +41,16 @@ def test_what_varies_comes_through_whatever_the_constants(size):
 
 
 @torch.no_grad()
-def test_the_centre_follows_batches_in_training_alone():
+def test_the_centre_follows_batches_where_it_is_trained_alone():
     norm, x = CentredNorm(4, rate=0.25), torch.randn(3, 5, 4) + 8
 
     norm.eval()(x)
     assert torch.equal(norm.centre, torch.zeros(4))
 
-    norm.train()(x)
+    norm.requires_grad_(False).train()(x)
+    assert torch.equal(norm.centre, torch.zeros(4))
+
+    norm.requires_grad_(True)(x)
     torch.testing.assert_close(norm.centre, 0.25 * x.mean((0, 1)))
 
 
