@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from infdehaze.network import InfDehaze
+from infdehaze.norm import CentredNorm
 from infdehaze.weights import save_weights
 from rasterio.errors import RasterioError
 from safetensors import SafetensorError
@@ -132,6 +133,8 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        # each process has moved them by its own crops
+        self.world.average([module.centre for module in self.model.modules() if isinstance(module, CentredNorm)])
         self.step += 1
         with torch.no_grad():
             decay = min(config.ema, (1 + self.step) / (10 + self.step))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from infdehaze_cli.errors import UsageError
@@ -53,6 +53,16 @@ class World:
         dist.all_reduce(shared)
         means: list[float] = (shared / self.size).tolist()
         return means
+
+    @torch.no_grad()
+    def average(self, tensors: list[Tensor]) -> None:
+        """Put the mean over the processes in the place of each tensor."""
+        if self.size == 1 or not tensors:
+            return
+        shared = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(shared)
+        for tensor, mean in zip(tensors, (shared / self.size).split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def generator(self, seed: int, step: int) -> torch.Generator:
         """Make the random stream of one step of this process, on its device."""

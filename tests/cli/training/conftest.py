@@ -40,6 +40,8 @@ def tiny(monkeypatch):
         window=4,
         mlp_ratio=2.0,
         sfca_dim=4,
+        residual_norms=True,
+        centred_norms=(False, True, True, True),
         bottleneck_depth=1,
         bottleneck_heads=2,
         block_tokens=16,
