@@ -36,7 +36,9 @@ def make_network(config: TrainConfig) -> InfDehaze:
     if config.start is None:
         return InfDehaze(override(asked or PRESETS[LITE.name], config.overrides))
     given = load_model(config.start)
-    preset = override(asked or given.preset, config.overrides)
+    # weights of an earlier version may have another form of the preset that is asked for
+    named = given.preset if asked is None or config.preset == given.preset.name else asked
+    preset = override(named, config.overrides)
     if preset == given.preset:
         return given
     model = InfDehaze(preset)

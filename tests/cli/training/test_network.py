@@ -1,6 +1,7 @@
 """Presets changed from the command line: what is understood, what is refused, and what can be left out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from infdehaze.presets import BASE, LITE
 from infdehaze.weights import load_model, save_weights
 
 from infdehaze_cli.errors import UsageError
-from infdehaze_cli.training.network import override
+from infdehaze_cli.training.config import TrainConfig
+from infdehaze_cli.training.network import make_network, override
 
 
 def test_fields_are_changed_by_kind():
@@ -90,3 +92,14 @@ def test_parts_of_the_bottleneck_can_be_left_out(tiny, scene, tmp_path, change):
     save_weights(tmp_path / "w.safetensors", part, {}, torch.float32)
     with torch.no_grad():
         assert torch.equal(load_model(tmp_path / "w.safetensors")(picture).image_B3HW, used)
+
+
+def test_weights_keep_their_form_of_the_preset_that_is_named(tiny, tmp_path):
+    before = InfDehaze(replace(tiny, residual_norms=False))
+    save_weights(tmp_path / "before.safetensors", before, {})
+
+    model = make_network(
+        TrainConfig(data=Path(), out=Path(), preset="tiny", start=str(tmp_path / "before.safetensors"))
+    )
+
+    assert model.preset == before.preset
