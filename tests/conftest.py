@@ -41,7 +41,9 @@ SLOW_FILES = (
     "test_maps.py",
     "test_memory.py",
     "test_pipes.py",
+    "test_pullback.py",
     "test_same_pixels.py",
+    "test_same_rounding.py",
     "test_synth.py",
 )
 """What works on many files or whole runs is left out of `make quick`, which is the network, the engine and the plan."""
