@@ -21,6 +21,7 @@ from infdehaze.bottleneck import BottleneckLayer
 from infdehaze.network import InfDehaze
 from infdehaze.sfca import SFCA
 from infdehaze.weights import load_model
+from search import psnr
 from torch import Tensor, nn
 
 from infdehaze_cli.training.data import pictures_below, read_picture
@@ -75,11 +76,6 @@ def parts_of(model: InfDehaze) -> dict[str, list[Tap]]:
         "stages 2 to 4 with the bottleneck": [Tap(model.decoder.expands[2])],
     }
     return {name: taps for name, taps in parts.items() if taps}
-
-
-def psnr(image: Tensor, truth: Tensor) -> float:
-    """Return the PSNR in dB of pictures with values 0..1."""
-    return float(-10 * torch.log10((image.clamp(0, 1) - truth).square().mean().clamp(min=1e-7)))
 
 
 @torch.inference_mode()

@@ -7,7 +7,6 @@ norm divides that away, nothing behind it has an effect any more, and no gradien
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -30,14 +29,14 @@ class CentredNorm(nn.LayerNorm):
         self.rate = rate
         self.register_buffer("centre", torch.zeros(dim))
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.LayerNorm gives it
+    def forward(self, x: Tensor) -> Tensor:
         """Map (..., C) to the same shape."""
-        centred = input - self.centre
+        centred = x - self.centre
         # a norm that is not trained keeps its centre too
         if self.training and self.weight.requires_grad:
             with torch.no_grad():
                 self.centre += self.rate * centred.float().flatten(0, -2).mean(0)
-        return F.layer_norm(centred, self.normalized_shape, self.weight, self.bias, self.eps)
+        return super().forward(centred)
 
 
 def centre_norms(module: nn.Module) -> None:
