@@ -16,7 +16,7 @@ WINDOW = Window(120, 300, 40, 50)
 def pair(picture, tmp_path_factory):
     clear, folder = picture(520, 610), tmp_path_factory.mktemp("pair")
     profile = {"driver": "GTiff", "count": 3, "height": 520, "width": 610, "dtype": "uint8", "crs": "EPSG:3857"}
-    for name, pixels in (("clear", clear), ("hazy", 0.6 * clear + 0.34)):
+    for name, pixels in (("clear", clear), ("hazy", 0.3 * clear + 0.6)):
         with rasterio.open(folder / f"{name}.tif", "w", transform=Affine.translation(1, 1), **profile) as file:
             file.write((pixels * 255).round().astype(np.uint8))
     return folder
