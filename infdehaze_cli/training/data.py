@@ -190,7 +190,7 @@ class TrainingData(Protocol):
         """Names of the samples that are kept for tests and never drawn."""
 
     def cut(self, side: int, count: int, rng: np.random.Generator) -> Tensor:
-        """Draw ``count`` crops of ``side`` pixels, (count, C, side, side) on the CPU.
+        """Draw ``count`` crops of ``side`` pixels, uint8 (count, C, side, side) on the CPU.
 
         Raises
         ------

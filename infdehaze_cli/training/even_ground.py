@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,13 @@ RELIEF = 0.12
 """Largest relative deviation of the brightness."""
 
 
+@lru_cache(maxsize=16)
+def _bicubic(cells: int, side: int) -> Tensor:
+    """Return the weights (side, cells) of bicubic enlargement along one axis: two products are quicker than taps."""
+    each = torch.eye(cells)[None, None]
+    return F.interpolate(each, size=(side, cells), mode="bicubic", align_corners=False)[0, 0]
+
+
 def lay_even_ground(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
     """Cover a part of a picture, or all of it, with water, sand or snow: even ground, which most data sets lack.
 
@@ -22,9 +31,9 @@ def lay_even_ground(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
     side = max(picture_3HW.shape[1:])
 
     def smooth(cells: int, channels: int = 1) -> Tensor:
-        coarse = torch.from_numpy(rng.standard_normal((1, channels, cells, cells), dtype=np.float32))
-        full = F.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)[0]
-        return full[:, : picture_3HW.shape[1], : picture_3HW.shape[2]]
+        coarse = torch.from_numpy(rng.standard_normal((channels, cells, cells), dtype=np.float32))
+        weight = _bicubic(cells, side)
+        return weight[: picture_3HW.shape[1]] @ coarse @ weight[: picture_3HW.shape[2]].T
 
     kind = rng.random()
     if kind < WATER:
