@@ -19,7 +19,7 @@ NETWORK = "--weights --device --overlap"
 BUDGET = "--gpu-mem --ram --scratch --residuals --residual-dtype --codec --batch --precision"
 TRAINING = (
     "-o --output --preset --set --from --dataset --loss --crops --precision --steps --time-limit --checkpoint-every "
-    "--lr --statistics-rate --seed --workers --device -q --quiet --debug"
+    "--lr --statistics-rate --colours --seed --workers --device -q --quiet --debug"
 )
 FROZEN = {
     "run": f"src -o --output --out-dir {BUDGET} {NETWORK} --strength --bands --other-bands --wavelengths "

@@ -1,12 +1,12 @@
 """Fit the statistics of tiles alone, before a network is trained with them.
 
-    python tools/fit_statistics.py DATA --from WEIGHTS -o START.safetensors [--minutes 9] [--share 0.5]
+    python tools/fit_statistics.py DATA --from WEIGHTS -o START.safetensors [--minutes 9] [--leave-out SOURCE ...]
 
 A batch of a few crops tells the levels of optical depth and airlight with much noise, and the whole network takes a
 tenth of a second for each. Ranked statistics are cheap: here they are drawn for tens of thousands of crops, a small
 network is fitted to them in many rounds, and put into a copy of the given network, in the directions in which its
 latents vary least. The new head then says a mean of both opinions (``--share`` of the statistics), and training goes on
-from there.
+from there. Sources that are left out, as they are, say how well the fit holds for pictures that it has not seen.
 """
 
 from __future__ import annotations
@@ -104,6 +104,15 @@ def fit(cells: Cells, hidden: nn.Sequential, last: nn.Linear) -> None:
 
 
 @torch.inference_mode()
+def gain(layers: nn.Sequential, cells: Cells) -> float:
+    """Return the mean gain in PSNR of the mean colours of cells, where there is haze, in dB."""
+    depth, airlight = fields_of(layers(cells.features_NhwF.float()))
+    restored = (cells.hazy_Nhw3 + torch.expm1(depth) * (cells.hazy_Nhw3 - airlight)).clamp(0, 1)
+    before, after = ((x - cells.clear_Nhw3).square().mean((1, 2, 3)) + 1e-5 for x in (cells.hazy_Nhw3, restored))
+    return float(10 * (before / after).log10()[before > 1e-3].mean())
+
+
+@torch.inference_mode()
 def latents_of(model: InfDehaze, data: ClearFolder, seed: int) -> Tensor:
     """Return the encoder's latents of each cell of some crops, (N, C)."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -146,11 +155,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0, help="time to draw crops for")
     parser.add_argument("--cells", type=Path, help="keep what was drawn in this file, and use it again")
     parser.add_argument("--share", type=float, default=0.5, help="of the levels that come from the statistics")
+    parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="try the fit on these sources")
+    parser.add_argument("--colours", type=float, default=1.0, help="how widely colours vary, 0 to 1")
     parser.add_argument("--seed", type=int, default=11)
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(given.seed)
-    data = ClearFolder.open(given.data, print, down_weight=("dubai",))
+    data = ClearFolder.open(given.data, print, down_weight=("dubai",), colours=given.colours)
+    if unknown := [name for name in given.leave_out if name not in data.sources]:
+        parser.error(f"there is no source {', '.join(unknown)} in {given.data}")
+    left = {name: data.sources.pop(name) for name in given.leave_out}
     trained = load_model(given.start).eval()
     model = InfDehaze(replace(trained.preset, tile_statistics=True)).eval()
     model.load_state_dict(trained.state_dict(), strict=False)
@@ -165,6 +179,10 @@ def main() -> None:
     print(f"{len(cells.airlight_N3)} crops")
     last = nn.Linear(module.mlp[-1].in_features, FIELDS)
     fit(cells, module.mlp[:-1], last)
+    if left:
+        other = draw(ClearFolder(left, colours=0.0), module, trained.preset.tile, 15 * given.minutes, given.seed + 2)
+        layers = nn.Sequential(module.mlp[:-1], last)
+        print(f"gain {gain(layers, cells):.2f} dB on the crops that were fitted, {gain(layers, other):.2f} on others")
     put_in(model, last, latents_of(trained, data, given.seed + 1), given.share)
     save_weights(given.output, model, {"recipe": {"fitted": len(cells.airlight_N3), "from": Path(given.start).name}})
 

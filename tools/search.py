@@ -1,8 +1,9 @@
 """Compare variants of `lite` by short runs from the start: the same data, seed, rate and number of steps.
 
-    python tools/search.py DATA -o RUNS [--steps 300] [--crops 256:8:1] [--only NAME ...]
+    python tools/search.py DATA -o RUNS [--steps 300] [--crops 256:8:1] [--only NAME ...] [--leave-out SOURCE ...]
 
-Every tenth picture of a source is kept for validation, the rest is trained on. A variant that has been scored is not
+Every tenth picture of a source is kept for validation, or whole sources with `--leave-out`, which is what a user's
+pictures are like; the rest is trained on. A variant that has been scored is not
 run again: name another RUNS for other crops. The table goes to standard output and to RUNS/table.md. One thread, so
 that runs can share a machine.
 """
@@ -23,7 +24,7 @@ from infdehaze_cli.training.data import pictures_below, read_picture
 from infdehaze_cli.training.haze import STYLES, HazeField
 from infdehaze_cli.training.loop import train
 
-SHOWN = 3  # validation pictures of each source at most
+SHOWN, SHOWN_WHOLE = 3, 12  # validation pictures of a source at most, and of one that is left out
 
 VARIANTS: dict[str, dict[str, object]] = {
     "lite": {},
@@ -43,16 +44,19 @@ VARIANTS: dict[str, dict[str, object]] = {
     "L1 + SSIM": {"loss": "l1+ssim"},
     "L1 without the log of the squared error": {"psnr_weight": 0.0},
     "crops of 1 to 9 tiles": {"crops": CROPS},
+    "half the variation of colours": {"colours": 0.5},
+    "no variation of colours": {"colours": 0.0},
 }
 
 
-def split(data: Path, out: Path) -> tuple[Path, list[Path]]:
-    """Link all but every tenth picture of each source into a folder; return it, and pictures to validate on."""
+def split(data: Path, out: Path, left_out: list[str]) -> tuple[Path, list[Path]]:
+    """Link what is trained on into a folder; return it, and pictures to validate on."""
     held: list[Path] = []
     for source in sorted({path.parent for path in pictures_below(data)}):
         pictures = sorted(p for p in pictures_below(source) if p.parent == source)
-        kept = pictures[9::10]
-        held += kept[:: max(1, -(-len(kept) // SHOWN))]
+        whole = source.relative_to(data).as_posix() in left_out
+        kept = pictures if whole else [] if left_out else pictures[9::10]
+        held += kept[:: max(1, -(-len(kept) // (SHOWN_WHOLE if whole else SHOWN)))]
         folder = out / "train" / source.relative_to(data)
         folder.mkdir(parents=True, exist_ok=True)
         for picture in sorted(set(pictures) - set(kept)):
@@ -101,10 +105,13 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--crops", type=parse_crops, default="256:8:1", help="as those of `infdehaze train`")
+    parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="validate on these sources alone")
     parser.add_argument("--only", nargs="*", choices=VARIANTS, help="these variants alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    folder, held = split(given.data, given.out)
+    if unknown := [name for name in given.leave_out if not (given.data / name).is_dir()]:
+        parser.error(f"there is no source {', '.join(unknown)} in {given.data}")
+    folder, held = split(given.data, given.out, given.leave_out)
     results: dict[str, dict[str, float]] = {}
     for name, changes in VARIANTS.items():
         run = given.out / "".join(c if c.isalnum() else "-" for c in name)

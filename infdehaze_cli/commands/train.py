@@ -45,6 +45,9 @@ Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
 StatisticsRate = Annotated[
     float, typer.Option(min=0.0, help="Of the statistics of tiles, as a share of --lr; 1 for batches of hundreds.")
 ]
+Colours = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="How widely colours of clear pictures vary; 0 leaves them.")
+]
 Workers = Annotated[
     int | None, typer.Option(min=0, help="Processes that cut crops in advance; with a GPU as many as fit, else none.")
 ]
@@ -92,6 +95,7 @@ def train(
     checkpoint_every: Checkpoints = "5m",
     lr: Rate = 1e-3,
     statistics_rate: StatisticsRate = STATISTICS_RATE,
+    colours: Colours = 1.0,
     seed: Seed = 0,
     device: c.DeviceName = "auto",
     workers: Workers = None,
@@ -113,6 +117,7 @@ def train(
         checkpoint_every=parse_duration(checkpoint_every),
         lr=lr,
         statistics_rate=statistics_rate,
+        colours=colours,
         loss=loss,
         precision=precision,
         seed=seed,

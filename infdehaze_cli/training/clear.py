@@ -19,6 +19,9 @@ from .even_ground import lay_even_ground
 from .haze import HazeField, add_noise, draw_training_styles
 from .jpeg import compress_some
 
+VARIED_SHARE = 0.75
+"""Share of the samples whose colours are varied."""
+
 JPEG_SHARE = 0.25
 """Share of the samples that have been through JPEG."""
 
@@ -52,6 +55,8 @@ class ClearFolder:
     sources: dict[str, list[Picture]]
     down_weight: tuple[str, ...] = ()
     """Sources that are drawn less often than their number of pictures asks for."""
+    colours: float = 1.0
+    """How widely colours vary, 0..1; 0 leaves them, and then what is learned of a few sources holds less for others."""
     on_skip: Callable[[str], None] = _say_nothing
 
     @classmethod
@@ -61,6 +66,7 @@ class ClearFolder:
         on_skip: Callable[[str], None],
         *,
         down_weight: tuple[str, ...] = (),
+        colours: float = 1.0,
         limit: int = IN_MEMORY,
     ) -> ClearFolder:
         """Open all pictures below ``root``; broken ones are named to ``on_skip`` and left out.
@@ -78,7 +84,7 @@ class ClearFolder:
             sources.setdefault(path.parent.relative_to(root).as_posix(), []).append(picture)
         if not sources:
             raise InputError(f"No readable picture lies below {root}. Name a folder with clear pictures.")
-        return cls(sources, down_weight, skips)
+        return cls(sources, down_weight, colours, skips)
 
     @property
     def count(self) -> int:
@@ -128,7 +134,7 @@ class ClearFolder:
             # of 8 bits this takes a tenth of the time that floats do
             wide = torch.from_numpy(np.ascontiguousarray(crop))[None]
             crop = F.interpolate(wide, size=(side, side), mode="bicubic", antialias=True)[0].numpy()
-        varied_3HW = vary_colours(torch.from_numpy(turn(crop, rng)).float() / 255, rng)
+        varied_3HW = vary_colours(torch.from_numpy(turn(crop, rng)).float() / 255, rng, self.colours)
         # a fourth of the memory of floats goes from a worker to the device
         return (varied_3HW * 255).round().byte().numpy()
 
@@ -163,15 +169,15 @@ def _mosaic(pictures: list[Picture], side: int, rng: np.random.Generator) -> NDA
     return canvas
 
 
-def vary_colours(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
-    """Vary brightness, contrast, saturation and colour balance; at times down to nearly even ground."""
+def vary_colours(picture_3HW: Tensor, rng: np.random.Generator, width: float = 1.0) -> Tensor:
+    """Vary gamma, saturation, balance and brightness by ``width``, 0..1; at times down to nearly even ground."""
     x = picture_3HW.clamp(0, 1)
-    if rng.random() < 0.5:
-        x = x ** float(np.exp(rng.uniform(-0.25, 0.25)))
+    if rng.random() < VARIED_SHARE:
+        x = x ** float(np.exp(width * rng.uniform(-0.5, 0.5)))
         grey = x.mean(0, keepdim=True)
-        x = grey + (x - grey) * float(rng.uniform(0.7, 1.3))
-        gain = torch.tensor(rng.uniform(0.94, 1.06, (3, 1, 1)) * rng.uniform(0.8, 1.12), dtype=torch.float32)
-        x = x * gain
+        x = grey + (x - grey) * (1 + width * float(rng.uniform(-0.6, 0.6)))
+        balance_311, brightness = width * rng.uniform(-0.15, 0.15, (3, 1, 1)), width * rng.uniform(-0.4, 0.25)
+        x = (x * torch.tensor((1 + balance_311) * (1 + brightness), dtype=torch.float32)).clamp(0, 1)
     if rng.random() < 0.06:
         mean = x.mean((1, 2), keepdim=True)
         x = mean * float(rng.uniform(0.6, 1.6)) + (x - mean) * float(rng.uniform(0.05, 0.5))

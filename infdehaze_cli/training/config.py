@@ -80,6 +80,8 @@ class TrainConfig:
     """Processes that cut crops in advance; 0 cuts them between the steps."""
     down_weight: tuple[str, ...] = ("dubai",)
     """Sources that are drawn less often than their number of pictures asks for."""
+    colours: float = 1.0
+    """How widely the colours of clear pictures vary, 0..1."""
     memory_limit: int = IN_MEMORY
     """Decoded bytes up to which pictures stay in memory; larger data sets are read window by window."""
 
@@ -96,6 +98,8 @@ class TrainConfig:
             raise UsageError(
                 f"{self.statistics_rate} is no share of a rate. Give --statistics-rate a number such as 0.1."
             )
+        if not 0 <= self.colours <= 1:
+            raise UsageError(f"Colours cannot vary by {self.colours}. Give --colours a number from 0 to 1.")
         if self.precision not in PRECISIONS:
             raise UsageError(f"There is no precision {self.precision!r}. Use one of {', '.join(PRECISIONS)}.")
         if self.loss not in LOSSES:

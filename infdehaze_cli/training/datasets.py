@@ -19,6 +19,7 @@ def open_data(
     *,
     dataset: str = "auto",
     down_weight: tuple[str, ...] = (),
+    colours: float = 1.0,
     limit: int = IN_MEMORY,
 ) -> TrainingData:
     """Open the training part of a data set.
@@ -33,6 +34,8 @@ def open_data(
         ``clear``, a name of ``LAYOUTS``, or ``auto`` to tell by the names of folders and files.
     down_weight : tuple of str
         See :class:`ClearFolder`.
+    colours : float
+        See :class:`ClearFolder`; pairs keep their colours.
     limit : int
         Decoded bytes up to which pictures stay in memory.
 
@@ -47,5 +50,5 @@ def open_data(
         raise UsageError(f"There is no data set layout {dataset!r}. Use auto, clear, {', '.join(LAYOUTS)}.")
     layout = detect(root) if dataset == "auto" else dataset
     if layout == "clear":
-        return ClearFolder.open(root, on_skip, down_weight=down_weight, limit=limit)
+        return ClearFolder.open(root, on_skip, down_weight=down_weight, colours=colours, limit=limit)
     return PairedFolder.open(root, on_skip, layout=layout, limit=limit)

@@ -243,6 +243,7 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
             lambda line: note(f"skipped: {line}"),
             dataset=config.dataset,
             down_weight=config.down_weight,
+            colours=config.colours,
             limit=config.memory_limit,
         )
         if world.first:

@@ -132,6 +132,8 @@ def test_the_preset_the_loss_and_the_crops_can_be_chosen(cli, data, tmp_path):
         "bf16",
         "--statistics-rate",
         "0.5",
+        "--colours",
+        "0.25",
     ]
 
     trained = cli("train", data, "-o", tmp_path / "out", "--steps", "2", *words)
@@ -141,7 +143,7 @@ def test_the_preset_the_loss_and_the_crops_can_be_chosen(cli, data, tmp_path):
     assert (info.preset.name, info.preset.sfca) == ("plain", (False,) * 4)
     recipe = info.card["recipe"]
     assert (recipe["loss"], recipe["crops"], recipe["precision"]) == ("l1+ssim", [[64, 1, 1.0]], "bf16")
-    assert recipe["statistics_rate"] == 0.5
+    assert (recipe["statistics_rate"], recipe["colours"]) == (0.5, 0.25)
 
 
 def test_training_can_begin_with_weights(cli, data, tmp_path, tiny_checkpoint):

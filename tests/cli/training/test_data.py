@@ -112,7 +112,7 @@ def test_the_seed_alone_decides(pictures):
 
 def test_a_large_source_does_not_drown_the_rest(monkeypatch):
     sources = {"many": [flat(200)] * 16, "one": [flat(100)]}
-    monkeypatch.setattr("infdehaze_cli.training.clear.vary_colours", lambda picture, rng: picture)
+    monkeypatch.setattr("infdehaze_cli.training.clear.vary_colours", lambda picture, rng, width: picture)
     rng = np.random.default_rng(0)
 
     def share(data):
@@ -123,7 +123,7 @@ def test_a_large_source_does_not_drown_the_rest(monkeypatch):
 
 
 def test_crops_are_turned_and_mirrored(monkeypatch):
-    monkeypatch.setattr("infdehaze_cli.training.clear.vary_colours", lambda picture, rng: picture)
+    monkeypatch.setattr("infdehaze_cli.training.clear.vary_colours", lambda picture, rng, width: picture)
     picture = np.zeros((3, 16, 16), np.uint8)
     picture[:, 0, 1] = 255
     data, rng = ClearFolder({"one": [picture]}), np.random.default_rng(0)
@@ -145,6 +145,15 @@ def test_colours_vary_within_their_range():
     assert min(float(v.std()) for v in varied) < 0.6 * float(picture.std())
     # and a share stays as it was
     assert any(torch.equal(v, picture) for v in varied)
+
+
+def test_colours_that_must_not_vary_stay(monkeypatch):
+    monkeypatch.setattr(clear, "EVEN_SHARE", 0.0)
+    monkeypatch.setattr(clear, "LIFTED_SHARE", 0.0)
+    rng, picture = np.random.default_rng(0), torch.rand(3, 20, 20)
+    kept = [torch.allclose(vary_colours(picture, rng, 0.0), picture, atol=1e-6) for _ in range(100)]
+    # all but those that become nearly even ground
+    assert 85 <= sum(kept) < 100
 
 
 def test_a_file_is_sliced_like_the_picture_that_it_holds(tmp_path, write_picture):

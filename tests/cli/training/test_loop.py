@@ -198,6 +198,8 @@ def test_nonsense_is_refused(config):
         {"loss": "l2"},
         {"lr": float("nan")},
         {"lr": -1.0},
+        {"colours": -0.1},
+        {"colours": 1.1},
         {"statistics_rate": -0.1},
         {"statistics_rate": float("inf")},
         {"workers": -1},
