@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -208,5 +209,9 @@ def _row(case: Case, rasters: Mapping[str, Path], scores: Mapping[str, Scores]) 
     return SheetRow(
         f"{case.group} {case.name}",
         {name.replace("_", " "): panel for name, panel in read_panels(rasters).items()},
-        {name.replace("_", " "): f"{s.psnr:.1f} dB, SSIM {s.ssim:.3f}" for name, s in scores.items() if name != TRUTH},
+        {name.replace("_", " "): _caption(s) for name, s in scores.items() if name != TRUTH},
     )
+
+
+def _caption(scores: Scores) -> str:
+    return f"{scores.psnr:.1f} dB, SSIM {scores.ssim:.3f}" if isfinite(scores.psnr) else "equal"

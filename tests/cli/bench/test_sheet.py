@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import rasterio
 
+from infdehaze_cli.bench import quality
 from infdehaze_cli.bench.sheet import PANEL, SheetRow, check_sheet, draw_sheet, read_panels, shrink, spread
 from infdehaze_cli.errors import StorageError, UsageError
+from infdehaze_cli.scores import Scores
 
 COLOURS = {"hazy": (200, 30, 40), "clear": (20, 180, 60)}
 
@@ -70,3 +72,8 @@ def test_what_cannot_become_a_sheet_is_told_before_the_work(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"infdehaze\[report\]"):
         check_sheet(tmp_path / "sheet.png")
+
+
+@pytest.mark.parametrize(("psnr", "caption"), [(23.456, "23.5 dB, SSIM 0.988"), (float("inf"), "equal")])
+def test_a_panel_says_how_near_it_is_to_the_truth(psnr, caption):
+    assert quality._caption(Scores(psnr=psnr, ssim=0.9876, ciede2000=1.0, sam=1.0, seam=None, pixels=9)) == caption
