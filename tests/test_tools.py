@@ -9,19 +9,19 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def renew():
+@pytest.fixture(scope="module", autouse=True)
+def tools():
     sys.path.insert(0, str(ROOT / "tools"))
-    import renew
-
-    yield renew
+    yield
     sys.path.remove(str(ROOT / "tools"))
 
 
 @pytest.mark.parametrize("statistics", [True, False])
 def test_renewed_weights_say_what_the_old_ones_said_where_their_coarse_stages_were_silent(
-    renew, make_model, scene, statistics
+    make_model, scene, statistics
 ):
+    import renew
+
     trained = make_model(residual_norms=False, centred_norms=(False,) * 4, tile_statistics=statistics)
     with torch.no_grad():
         # silent: the same whatever comes from below
@@ -36,3 +36,29 @@ def test_renewed_weights_say_what_the_old_ones_said_where_their_coarse_stages_we
     assert model.preset.residual_norms
     assert not torch.equal(model.bottleneck.layers[0].moe.gate.weight, trained.bottleneck.layers[0].moe.gate.weight)
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_blended_weights_lie_between_start_and_end(make_model, share):
+    from blend import blend
+
+    start, end = make_model(seed=0), make_model(seed=1)
+    blended = blend(start, end, share).state_dict()
+    first, last = start.state_dict(), end.state_dict()
+    assert blended.keys() == first.keys()
+    for name, value in blended.items():
+        torch.testing.assert_close(value, (1 - share) * first[name] + share * last[name])
+
+
+def test_weights_of_different_networks_are_not_blended(make_model, tmp_path, monkeypatch, capsys):
+    import blend
+    from infdehaze.weights import save_weights
+
+    save_weights(tmp_path / "a.safetensors", make_model(), {})
+    save_weights(tmp_path / "b.safetensors", make_model(residual_norms=False), {})
+    words = ["blend", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors"), "-o", str(tmp_path / "c")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        blend.main()
+    assert "different networks" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
