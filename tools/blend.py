@@ -1,6 +1,6 @@
 """Blend the weights that a training began with and those that it made.
 
-    python tools/blend.py START.safetensors RUN/weights.safetensors --share 0.4 -o BLEND.safetensors
+    python tools/blend.py START.safetensors RUN/weights.safetensors --share 0.25 -o BLEND.safetensors
 
 A training on few sources gains most on their own pictures, and loses some of what held for others. On the straight
 line between its start and its end there are weights that do better on pictures of other places than both (Wortsman et
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("start", help="weights that the training began with")
     parser.add_argument("end", help="weights that it made")
-    parser.add_argument("--share", type=float, default=0.4, help="of the end, 0 to 1")
+    parser.add_argument("--share", type=float, default=0.25, help="of the end, 0 to 1")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     start, end = load_model(given.start), load_model(given.end)

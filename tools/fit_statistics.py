@@ -31,7 +31,7 @@ from infdehaze_cli.training.clear import ClearFolder
 from infdehaze_cli.training.data import draw_batch
 
 TILES, STEPS, RATE = 128, 5000, 2e-3
-HELD = 1000
+HELD, TRIED = 1000, 5000
 
 
 @dataclass
@@ -105,10 +105,11 @@ def fit(cells: Cells, hidden: nn.Sequential, last: nn.Linear) -> None:
 
 @torch.inference_mode()
 def gain(layers: nn.Sequential, cells: Cells) -> float:
-    """Return the mean gain in PSNR of the mean colours of cells, where there is haze, in dB."""
-    depth, airlight = fields_of(layers(cells.features_NhwF.float()))
-    restored = (cells.hazy_Nhw3 + torch.expm1(depth) * (cells.hazy_Nhw3 - airlight)).clamp(0, 1)
-    before, after = ((x - cells.clear_Nhw3).square().mean((1, 2, 3)) + 1e-5 for x in (cells.hazy_Nhw3, restored))
+    """Return the mean gain in PSNR of the mean colours of cells, where there is haze, in dB, of the first crops."""
+    hazy, clear = cells.hazy_Nhw3[:TRIED], cells.clear_Nhw3[:TRIED]
+    depth, airlight = fields_of(layers(cells.features_NhwF[:TRIED].float()))
+    restored = (hazy + torch.expm1(depth) * (hazy - airlight)).clamp(0, 1)
+    before, after = ((x - clear).square().mean((1, 2, 3)) + 1e-5 for x in (hazy, restored))
     return float(10 * (before / after).log10()[before > 1e-3].mean())
 
 

@@ -3,9 +3,8 @@
     python tools/search.py DATA -o RUNS [--steps 300] [--crops 256:8:1] [--only NAME ...] [--leave-out SOURCE ...]
 
 Every tenth picture of a source is kept for validation, or whole sources with `--leave-out`, which is what a user's
-pictures are like; the rest is trained on. A variant that has been scored is not
-run again: name another RUNS for other crops. The table goes to standard output and to RUNS/table.md. One thread, so
-that runs can share a machine.
+pictures are like; the rest is trained on. A variant that has been scored is not run again: name another RUNS for other
+crops or sources. The table goes to standard output and to RUNS/table.md. One thread, so that runs can share a machine.
 """
 
 from __future__ import annotations
