@@ -171,6 +171,11 @@ def main() -> None:
     model.load_state_dict(trained.state_dict(), strict=False)
     module = model.encoder.statistics
     assert module is not None
+    if left:
+        # what was fitted before has seen them
+        for layer in module.mlp:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
     if given.cells is not None and given.cells.exists():
         cells = Cells(**load_file(given.cells))
     else:
