@@ -35,8 +35,7 @@ PASSES = 30
 def decode(model: InfDehaze, tiles_B3HW: Tensor) -> Tensor:
     """Return the fields of tiles that are scenes of their own."""
     residuals = model.encoder(tiles_B3HW)
-    latents = torch.cat([model.bottleneck(latent[None]) for latent in residuals[-1]])
-    fields: Tensor = model.decoder(latents, residuals)
+    fields: Tensor = model.decoder(model.bottleneck(residuals[-1]), residuals)
     return fields
 
 
@@ -66,8 +65,7 @@ def renew(trained: InfDehaze, tiles_B3HW: Tensor) -> InfDehaze:
         for norm in norms:
             norm.rate = 1.0
         for _ in range(PASSES):
-            residuals = model.encoder(tiles_B3HW)
-            model.decoder(model.bottleneck(residuals[-1]), residuals)
+            decode(model, tiles_B3HW)
         for norm, rate in zip(norms, rates, strict=True):
             norm.rate = rate
         after = decode(model.eval(), tiles_B3HW)

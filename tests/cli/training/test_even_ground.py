@@ -1,9 +1,11 @@
 """Even ground for training."""
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 
-from infdehaze_cli.training.even_ground import lay_even_ground
+from infdehaze_cli.training.even_ground import _bicubic, lay_even_ground
 
 
 def drawn(seed: int, height: int = 64, width: int = 80) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,3 +34,11 @@ def test_what_is_covered_is_even():
 
 def test_same_seed_same_ground():
     assert torch.equal(drawn(4)[1], drawn(4)[1])
+
+
+@pytest.mark.parametrize(("cells", "side"), [(4, 64), (18, 100), (90, 64)])
+def test_two_products_enlarge_as_bicubic_interpolation_does(cells, side):
+    coarse = torch.randn(1, 3, cells, cells, generator=torch.Generator().manual_seed(0))
+    weight = _bicubic(cells, side)
+    expected = F.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)
+    torch.testing.assert_close(weight @ coarse @ weight.T, expected, atol=1e-5, rtol=1e-5)
