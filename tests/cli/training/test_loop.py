@@ -13,6 +13,7 @@ from infdehaze.presets import PRESETS
 from infdehaze.weights import load_model, read_info
 
 from infdehaze_cli.errors import CheckpointError, InputError, UsageError
+from infdehaze_cli.training import loop as training_loop
 from infdehaze_cli.training.config import parse_crops
 from infdehaze_cli.training.datasets import open_data
 from infdehaze_cli.training.loop import Trainer, train
@@ -165,6 +166,14 @@ def test_weights_of_another_network_are_refused(config, tmp_path, run):
         with pytest.raises(CheckpointError, match="do not fit the network") as caught:
             Trainer.start(replace(config, start=weights, **change))
         assert caught.value.exit_code == 3
+
+
+def test_sample_pictures_show_haze(config, monkeypatch):
+    shown = []
+    monkeypatch.setattr(training_loop, "write_samples", lambda path, hazy, restored, clear: shown.append((hazy, clear)))
+    train(replace(config, steps=1), ignore, refuse)
+    ((hazy, clear),) = shown
+    assert sum((hazy - clear).abs().mean((1, 2, 3)) > 0.05) >= 3
 
 
 def test_test_samples_are_written_down(config, tmp_path, write_picture):
