@@ -62,3 +62,46 @@ def test_weights_of_different_networks_are_not_blended(make_model, tmp_path, mon
         blend.main()
     assert "different networks" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+
+
+def test_layers_that_were_fitted_to_whitened_statistics_take_them_as_they_are():
+    from fit_statistics import fold, whitening
+
+    torch.manual_seed(0)
+    features = torch.randn(500, 1, 1, 6) @ torch.randn(6, 6) + 3
+    mean, product = whitening(features)
+    white = (features - mean) @ product
+    layer = torch.nn.Linear(6, 4)
+    with torch.inference_mode():
+        before = layer(white)
+        fold(layer, mean, product)
+        after = layer(features)
+    torch.testing.assert_close(torch.cov(white.flatten(0, -2).T), torch.eye(6), atol=0.01, rtol=0)
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_new_statistics_have_their_share_of_the_levels_and_none_of_the_residual(make_model, scene, statistics):
+    from fit_statistics import put_in
+    from infdehaze.presets import FIELDS
+    from infdehaze.statistics import TileStatistics
+
+    trained = make_model(tile_statistics=statistics)
+    torch.manual_seed(1)
+    module = TileStatistics(trained.preset.latent_side, trained.preset.widths[-1], FIELDS, hidden=24)
+    torch.nn.init.normal_(trained.decoder.head.linear.weight, std=0.1)
+    if trained.encoder.statistics is not None:
+        torch.nn.init.normal_(trained.encoder.statistics.mlp[-1].weight, std=0.1)
+    tiles = scene(64, 64)[0][None]
+    shares = torch.tensor([0.25] * 6 + [0.0] * 3)
+    with torch.inference_mode():
+        old = torch.zeros(1, 1) if trained.encoder.statistics is None else trained.encoder.statistics(tiles)
+        new = module(tiles)
+        model = put_in(trained, module.mlp, 0.25)
+        assert model.encoder.statistics is not None
+        said = model.encoder.statistics(tiles)
+    torch.testing.assert_close(said, (1 - shares) * old + shares * new, atol=1e-5, rtol=1e-5)
+    rows = trained.decoder.head.factor**2
+    kept = (1 - shares).repeat_interleave(rows)[:, None] * trained.decoder.head.linear.weight
+    torch.testing.assert_close(model.decoder.head.linear.weight, kept)
+    assert model.preset.statistics_width == 24 + (trained.preset.statistics_width if statistics else 0)

@@ -96,7 +96,9 @@ class Encoder(nn.Module):
         self.embed = PatchEmbedding(preset.stem_stride, preset.widths[0], preset.patch_statistics)
         self.statistics: TileStatistics | None = None
         if preset.tile_statistics:
-            self.statistics = TileStatistics(preset.latent_side, preset.widths[-1], FIELDS)
+            self.statistics = TileStatistics(
+                preset.latent_side, preset.widths[-1], FIELDS, hidden=preset.statistics_width
+            )
         build = BLOCKS[preset.block]
         # what a stage adds up outweighs what comes up to it in the decoder, unless it has a norm at its end
         self.norms = nn.ModuleList(CentredNorm(width) for width in preset.widths[1:]) if preset.residual_norms else None

@@ -13,7 +13,7 @@ FIELDS = 9
 MAX_SIZE = 65_536
 _SIZES = (
     "stem_stride", "window", "sfca_dim", "bottleneck_depth", "bottleneck_heads", "block_tokens", "hash_bits",
-    "expert_expansion", "field_stride", "tile",
+    "statistics_width", "expert_expansion", "field_stride", "tile",
 )  # fmt: skip
 
 
@@ -30,6 +30,8 @@ class Preset:
     """Whether minimum, maximum and deviation of a patch are embedded with its pixels."""
     tile_statistics: bool = False
     """Whether ranks of patch statistics, of each latent cell and of the tile, predict coarse fields."""
+    statistics_width: int = 256
+    """Width of the two layers that read these ranks."""
     widths: tuple[int, int, int, int]
     depths: tuple[int, int, int, int] = (2, 3, 4, 2)
     heads: tuple[int, int, int, int] = (4, 4, 8, 16)
