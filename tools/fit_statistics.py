@@ -119,8 +119,8 @@ def fold(first: nn.Linear, mean_F: Tensor, product_FF: Tensor) -> None:
 def fit(cells: Cells, layers: nn.Sequential, steps: int) -> None:
     """Fit the layers, from fresh ones, to all crops but the last ones, and say how well those are told."""
     mean_F, product_FF = whitening(cells.features_NhwF[:TRIED])
-    optimizer = torch.optim.AdamW(layers.parameters(), RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(layers.parameters(), RATE, betas=(0.9, 0.99), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.15)
     count = len(cells.airlight_N3) - HELD
     cells_of_tile = cells.depth_Nhw3[0, ..., 0].numel()
     for step in range(steps):
