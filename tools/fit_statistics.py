@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="weights to start a training from")
     parser.add_argument("--minutes", type=float, default=9.0, help="time to draw crops for")
     parser.add_argument("--cells", type=Path, help="keep what was drawn in this file, and use it again")
-    parser.add_argument("--share", type=float, default=0.5, help="of the levels that come from the statistics")
+    parser.add_argument("--share", type=float, default=0.5, help="of the levels that come from the new layers")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="try the fit on these sources")
     parser.add_argument("--steps", type=int, default=8000, help="of the fit")
     parser.add_argument("--width", type=int, default=256, help="of the new layers")
