@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infdehaze.network import InfDehaze, count_parameters
 from infdehaze.presets import PRESETS
+from infdehaze.weights import read_info
 
 from infdehaze_cli.memory import predict_device_bytes
 from infdehaze_cli.plan import GiB, RunConfig
@@ -185,9 +186,9 @@ def tiles() -> str:
 
 def budget() -> str:
     """Draw what a run is predicted to take: on the device by batch, on the host by scene and ``--ram``."""
-    preset = PRESETS["lite"]
+    preset = read_info("lite").preset
     parameters = count_parameters(InfDehaze(preset))
-    d = Drawing(960, 430, "Predicted memory of the preset lite: on the device by batch, on the host by scene")
+    d = Drawing(960, 430, "Predicted memory of the weights lite: on the device by batch, on the host by scene")
     d.text(30, 34, "Device: predicted peak of each phase, by batch", bold=True)
     most, wide = 256 * 1024**2, 330
     y = 58
