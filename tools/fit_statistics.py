@@ -251,7 +251,9 @@ def main() -> None:
     print(f"{len(cells.airlight_N3)} crops")
     fit(cells, module.mlp, given.steps)
     if left:
-        other = draw(ClearFolder(left, colours=0.0), module, trained.preset.tile, 15 * given.minutes, given.seed + 2)
+        other = draw(
+            ClearFolder(left, colours=0.0, mixed=False), module, trained.preset.tile, 15 * given.minutes, given.seed + 2
+        )
         mine, others = gain(module.mlp, cells), gain(module.mlp, other)
         print(f"gain {mine:.2f} dB on the crops that were fitted, {others:.2f} on others")
     model = put_in(trained, module.mlp, given.share)

@@ -15,12 +15,18 @@ from torch import Tensor
 from infdehaze_cli.errors import InputError
 
 from .data import IN_MEMORY, TRIES, Batch, Once, Picture, open_pictures, pictures_below, turn
-from .even_ground import lay_even_ground
+from .even_ground import lay_even_ground, smooth_noise
 from .haze import HazeField, add_noise, draw_training_styles
 from .jpeg import compress_some
 
+MOST_GROUNDS = 4
+"""Up to so many crops share one, along ragged borders: ground of one picture is more alike than that of a scene."""
+
 VARIED_SHARE = 0.75
 """Share of the samples whose colours are varied."""
+
+REMIXED_SHARE = 0.5
+"""Share of the samples each of whose bands takes some of the others."""
 
 JPEG_SHARE = 0.25
 """Share of the samples that have been through JPEG."""
@@ -58,6 +64,8 @@ class ClearFolder:
     colours: float = 1.0
     """How widely colours vary, 0..1; 0 leaves them, and then what is learned of a few sources holds less for others."""
     on_skip: Callable[[str], None] = _say_nothing
+    mixed: bool = True
+    """Whether ground of several sources may share a crop."""
 
     @classmethod
     def open(
@@ -116,6 +124,12 @@ class ClearFolder:
 
     def draw(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         """Draw one varied crop (3, side, side); files that turn out to be broken are named and passed."""
+        crop = self._draw_whole(side, rng)
+        for _ in range(int(rng.integers(1, MOST_GROUNDS)) if self.mixed else 0):
+            crop = beside(crop, self._draw_whole(side, rng), rng)
+        return crop
+
+    def _draw_whole(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         for _ in range(TRIES):
             try:
                 return self._draw(side, rng)
@@ -169,9 +183,23 @@ def _mosaic(pictures: list[Picture], side: int, rng: np.random.Generator) -> NDA
     return canvas
 
 
+def beside(first: NDArray[np.uint8], second: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Put a part of the second of two crops into the first, along a sharp or soft border."""
+    side = first.shape[1]
+    part = smooth_noise(rng, side, int(rng.integers(3, 8)))[0] + rng.uniform(-1.0, 1.0)
+    cover = (part * side / float(rng.choice([4.0, 16.0, 64.0]))).clamp(0, 1)
+    mixed = torch.from_numpy(first).float().lerp(torch.from_numpy(second).float(), cover)
+    return mixed.round().byte().numpy()
+
+
 def vary_colours(picture_3HW: Tensor, rng: np.random.Generator, width: float = 1.0) -> Tensor:
-    """Vary gamma, saturation, balance and brightness by ``width``, 0..1; at times down to nearly even ground."""
+    """Vary hues, gamma, saturation, balance and brightness by ``width``, 0..1; at times down to nearly even ground."""
     x = picture_3HW.clamp(0, 1)
+    if rng.random() < REMIXED_SHARE:
+        mix_33 = np.eye(3) + width * rng.normal(0, 0.12, (3, 3))
+        # grey stays grey
+        mix_33 /= mix_33.sum(1, keepdims=True)
+        x = (torch.tensor(mix_33, dtype=torch.float32) @ x.flatten(1)).view_as(x).clamp(0, 1)
     if rng.random() < VARIED_SHARE:
         x = x ** float(np.exp(width * rng.uniform(-0.5, 0.5)))
         grey = x.mean(0, keepdim=True)

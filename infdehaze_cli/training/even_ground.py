@@ -1,4 +1,4 @@
-"""Even ground for training: water, sand and snow, which most data sets lack."""
+"""Even ground for training: water, sand, snow, paved ground and fields, of which most data sets have little."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WATER, SAND = 0.42, 0.26
+WATER, SAND, PAVED, FIELD = 0.36, 0.2, 0.09, 0.09
 """Shares of the ground; the rest is snow, which must be common, or all that is white is taken for thick haze."""
+
+TURBID = 0.4
+"""Share of the water that is bright: with mud or algae, or shallow."""
+
+GLINT = 0.3
+"""Share of the water on which the sun glitters."""
 
 RELIEF = 0.12
 """Largest relative deviation of the brightness."""
@@ -23,39 +29,67 @@ def _bicubic(cells: int, side: int) -> Tensor:
     return F.interpolate(each, size=(side, cells), mode="bicubic", align_corners=False)[0, 0]
 
 
+def smooth_noise(rng: np.random.Generator, side: int, cells: int, channels: int = 1) -> Tensor:
+    """Return noise (channels, side, side) with a standard deviation of about 1 and structures of side / cells px."""
+    coarse = torch.from_numpy(rng.standard_normal((channels, cells, cells), dtype=np.float32))
+    weight = _bicubic(cells, side)
+    return weight @ coarse @ weight.T
+
+
+def _water(rng: np.random.Generator) -> list[float]:
+    # red, green and blue of clear water rise in this order; mud and algae turn it bright, green or brown
+    red = rng.uniform(0.1, 0.4) if rng.random() < TURBID else rng.uniform(0.01, 0.16)
+    green = red + rng.uniform(0.0, 0.22)
+    return [red, green, max(0.0, green + rng.uniform(-0.18, 0.14))]
+
+
+def _sand(rng: np.random.Generator) -> list[float]:
+    bright = rng.uniform(0.45, 0.95)
+    green = bright * rng.uniform(0.84, 1.0)
+    return [bright, green, green * rng.uniform(0.72, 1.0)]
+
+
+def _paved(rng: np.random.Generator) -> list[float]:
+    # asphalt, concrete and roofs: grey
+    return list(rng.uniform(0.2, 0.8) * rng.uniform(0.94, 1.06, 3))
+
+
+def _field(rng: np.random.Generator) -> list[float]:
+    # crops and grass, or soil: blue is the darkest, red or green the brightest
+    bright = rng.uniform(0.2, 0.65)
+    return [bright * rng.uniform(0.55, 1.1), bright * rng.uniform(0.8, 1.0), bright * rng.uniform(0.3, 0.75)]
+
+
+def _snow(rng: np.random.Generator) -> list[float]:
+    # snow and ice: nearly white, bluish in the shade
+    bright = rng.uniform(0.7, 0.98)
+    blue = rng.uniform(-0.01, 0.06)
+    return [bright * (1 - blue), bright * (1 - blue / 2), bright]
+
+
+_COLOURS = (_water, _sand, _paved, _field, _snow)
+
+
 def lay_even_ground(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cover a part of a picture, or all of it, with water, sand or snow: even ground, which most data sets lack.
+    """Cover a part of a picture, or all of it, with water, sand, snow or the like: even ground.
 
     Haze over it is told by its colour alone, and steps of brightness show most there.
     """
-    side = max(picture_3HW.shape[1:])
+    height, width = picture_3HW.shape[1:]
+    side = max(height, width)
 
     def smooth(cells: int, channels: int = 1) -> Tensor:
-        coarse = torch.from_numpy(rng.standard_normal((channels, cells, cells), dtype=np.float32))
-        weight = _bicubic(cells, side)
-        return weight[: picture_3HW.shape[1]] @ coarse @ weight[: picture_3HW.shape[2]].T
+        return smooth_noise(rng, side, cells, channels)[:, :height, :width]
 
-    kind = rng.random()
-    if kind < WATER:
-        # water: red, green and blue rise in this order, and turbid water is brighter and greener
-        red = rng.uniform(0.01, 0.16)
-        green = red + rng.uniform(0.01, 0.2)
-        colour = [red, green, max(0.0, green + rng.uniform(-0.06, 0.14))]
-    elif kind < WATER + SAND:
-        bright = rng.uniform(0.45, 0.95)
-        green = bright * rng.uniform(0.84, 1.0)
-        colour = [bright, green, green * rng.uniform(0.72, 1.0)]
-    else:
-        # snow and ice: nearly white, bluish in the shade
-        bright = rng.uniform(0.7, 0.98)
-        blue = rng.uniform(-0.01, 0.06)
-        colour = [bright * (1 - blue), bright * (1 - blue / 2), bright]
-    colour_311 = torch.tensor(colour, dtype=torch.float32)[:, None, None]
+    kind = rng.choice(5, p=[WATER, SAND, PAVED, FIELD, 1 - WATER - SAND - PAVED - FIELD])
+    colour_311 = torch.tensor(_COLOURS[kind](rng), dtype=torch.float32)[:, None, None]
     # waves and swell, or slopes and drifts in the sun: structures of all sizes
     rough = rng.uniform(0.3, 0.7)
     shade = (smooth(6) + rough * smooth(18) + rough**2 * smooth(54)) * rng.uniform(0, RELIEF)
     ripple = smooth(max(4, round(side / rng.uniform(1.5, 6)))) * rng.uniform(0.0, 0.06)
     ground = colour_311 * (1 + shade + ripple) + smooth(4, 3) * 0.005
+    if kind == 0 and rng.random() < GLINT:
+        ground = ground + (smooth(max(4, round(side / rng.uniform(1.2, 3)))) - 1.2).clamp(min=0) * rng.uniform(0, 0.3)
     shore = (smooth(int(rng.integers(4, 9))) - rng.uniform(-3.2, 0.6)) * side / 16
     cover = shore.clamp(0, 1)
     return cover * ground + (1 - cover) * picture_3HW

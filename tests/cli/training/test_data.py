@@ -6,7 +6,7 @@ import torch
 
 from infdehaze_cli.errors import InputError
 from infdehaze_cli.training import clear
-from infdehaze_cli.training.clear import ClearFolder, vary_colours
+from infdehaze_cli.training.clear import ClearFolder, beside, vary_colours
 from infdehaze_cli.training.data import PictureFile, draw_batch, read_picture
 
 
@@ -118,15 +118,38 @@ def test_a_large_source_does_not_drown_the_rest(monkeypatch):
     def share(data):
         return np.mean([data.draw(16, rng).mean() > 150 for _ in range(400)])
 
-    assert share(ClearFolder(sources)) == pytest.approx(4 / 5, abs=0.07)
-    assert share(ClearFolder(sources, down_weight=("many",))) == pytest.approx(1.2 / 2.2, abs=0.08)
+    assert share(ClearFolder(sources, mixed=False)) == pytest.approx(4 / 5, abs=0.07)
+    assert share(ClearFolder(sources, down_weight=("many",), mixed=False)) == pytest.approx(1.2 / 2.2, abs=0.08)
+
+
+def test_ground_of_several_sources_shares_a_crop(monkeypatch):
+    monkeypatch.setattr("infdehaze_cli.training.clear.vary_colours", lambda picture, rng, width: picture)
+    sources, rng = {"dark": [flat(60)], "bright": [flat(180)]}, np.random.default_rng(0)
+
+    def shared(data):
+        return np.mean([np.ptp(data.draw(64, rng)) > 100 for _ in range(100)])
+
+    assert shared(ClearFolder(sources, mixed=False)) == 0
+    assert shared(ClearFolder(sources)) > 0.3
+
+
+def test_a_crop_beside_another_holds_pixels_of_both():
+    rng = np.random.default_rng(0)
+    first, second = flat(50, 96, 96), flat(150, 96, 96)
+    both = [beside(first, second, rng) for _ in range(40)]
+    assert all(x.shape == first.shape and x.dtype == np.uint8 for x in both)
+    assert all(x.min() >= 50 and x.max() <= 150 for x in both)
+    second_share = [(x == 150).mean() for x in both]
+    assert 0.2 < np.mean(second_share) < 0.8
+    # borders are ragged, not straight, and many are sharp
+    assert np.mean([((x > 50) & (x < 150)).mean() for x in both]) < 0.25
 
 
 def test_crops_are_turned_and_mirrored(monkeypatch):
     monkeypatch.setattr("infdehaze_cli.training.clear.vary_colours", lambda picture, rng, width: picture)
     picture = np.zeros((3, 16, 16), np.uint8)
     picture[:, 0, 1] = 255
-    data, rng = ClearFolder({"one": [picture]}), np.random.default_rng(0)
+    data, rng = ClearFolder({"one": [picture]}, mixed=False), np.random.default_rng(0)
     seen = set()
     for _ in range(200):
         crop = data.draw(16, rng)[0]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infdehaze_cli.training.even_ground import _bicubic, lay_even_ground
+from infdehaze_cli.training.even_ground import _COLOURS, _bicubic, lay_even_ground
 
 
 def drawn(seed: int, height: int = 64, width: int = 80) -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,3 +42,13 @@ def test_two_products_enlarge_as_bicubic_interpolation_does(cells, side):
     weight = _bicubic(cells, side)
     expected = F.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)
     torch.testing.assert_close(weight @ coarse @ weight.T, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("colour", _COLOURS, ids=lambda colour: colour.__name__)
+def test_ground_has_a_colour_that_a_picture_can_have(colour):
+    rng = np.random.default_rng(0)
+    drawn = np.array([colour(rng) for _ in range(200)])
+    assert drawn.shape == (200, 3)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    assert drawn.std(0).min() > 0.01
