@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,9 @@ class EmptyResult:
         return self.mosaic.seconds["total"] / self.full.seconds["total"]
 
 
-def bench_empty(size: int, share: float, *, config: RunConfig, reporter: Reporter) -> EmptyResult:
+def bench_empty(
+    size: int, share: float, options: Mapping[str, str], *, config: RunConfig, reporter: Reporter
+) -> EmptyResult:
     """Clean a full scene of ``size`` x ``size`` px, and one of which only the first rows hold data.
 
     Parameters
@@ -45,6 +48,8 @@ def bench_empty(size: int, share: float, *, config: RunConfig, reporter: Reporte
         Pixels a side.
     share : float
         Of the rows that hold data, above 0 and up to 1; rounded up to whole rows of tiles.
+    options : mapping
+        GDAL creation options of the outputs.
     config : RunConfig
         Of both runs.
     reporter : Reporter
@@ -53,7 +58,7 @@ def bench_empty(size: int, share: float, *, config: RunConfig, reporter: Reporte
     Raises
     ------
     UsageError
-        When the share is none.
+        When the share is none, or GDAL knows no such option.
     """
     if not 0.0 < share <= 1.0:
         raise UsageError("A share of data lies above 0 and up to 1. Give --share such a number.")
@@ -68,7 +73,8 @@ def bench_empty(size: int, share: float, *, config: RunConfig, reporter: Reporte
         # the first run also loads code and makes pools of memory
         _with_data_in(hazy, clear, min(size, _ROWS))
         runs = [
-            dehaze(src, restored, config=config, reporter=reporter, overwrite=True) for src in (clear, full, mosaic)
+            dehaze(src, restored, config=config, reporter=reporter, creation_options=options, overwrite=True)
+            for src in (clear, full, mosaic)
         ]
         return EmptyResult(runs[1], runs[2], rows / size)
 

@@ -67,6 +67,7 @@ def speed(
 def empty(
     size: Annotated[int, typer.Option(min=256, help="Side of the scenes in pixels.")] = 4096,
     share: Annotated[float, typer.Option(help="Of the mosaic's rows, those that hold data.")] = 0.1,
+    co: Annotated[list[str] | None, typer.Option("--co", metavar="KEY=VALUE", help="GDAL creation option.")] = None,
     weights: c.Weights = "lite",
     scratch: c.Scratch = None,
     device: c.DeviceName = "auto",
@@ -77,7 +78,7 @@ def empty(
     """Clean a mosaic that is mostly empty, and compare the wall time with that of a full scene."""
     config = RunConfig(weights=weights, device=device, scratch=scratch or default_scratch())
     with c.progress(quiet) as reporter:
-        result = bench_empty(size, share, config=config, reporter=reporter)
+        result = bench_empty(size, share, c.parse_creation_options(co), config=config, reporter=reporter)
     if as_json:
         runs = {"full": result.full.to_dict(), "mosaic": result.mosaic.to_dict()}
         c.print_json({**runs, "valid_share": result.valid_share, "ratio": result.ratio})

@@ -57,6 +57,13 @@ def test_empty_prints_the_ratio_to_a_full_scene(cli):
     assert (measured["valid_share"], mosaic["width"], full["width"]) == (0.5, 512, 512)
 
 
+def test_empty_refuses_an_option_that_gdal_does_not_know(cli):
+    ended = cli("bench", "empty", "--size", "256", "--co", "SPARSE_OKAY=TRUE", "-q")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "SPARSE_OKAY" in ended.err
+
+
 def test_empty_refuses_a_mosaic_without_data(cli):
     ended = cli("bench", "empty", "--size", "256", "--share", "0")
 

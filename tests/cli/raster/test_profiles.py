@@ -139,6 +139,22 @@ def test_nothing_is_dropped_from_grey(make_tiff: Make, restore: Run, load: Any, 
     assert load(restore(source, other_bands="drop")).colours == (ColorInterp.gray,)
 
 
+@pytest.mark.parametrize("profile", ["cog-deflate", "gtiff"])
+def test_a_mosaic_that_is_mostly_empty_may_become_a_sparse_file_of_the_same_pixels(
+    make_tiff: Make, restore: Run, unchanged: Any, load: Any, rng: Any, profile: str
+) -> None:
+    pixels = np.zeros((3, 1100, 1100), np.uint8)
+    pixels[:, :200, :200] = rng.integers(1, 255, (3, 200, 200), dtype=np.uint8)
+    source = make_tiff(pixels, nodata=0)
+
+    path = restore(source, change=unchanged, profile=profile, creation_options={"SPARSE_OK": "TRUE"})
+
+    assert load(path).pixels.tobytes() == pixels.tobytes()
+    with rasterio.open(path) as dataset:
+        first, last = (dataset.get_tag_item(f"BLOCK_OFFSET_{i}_{i}", "TIFF", bidx=1) for i in (0, 2))
+    assert (bool(first), bool(last)) == (True, False)
+
+
 @pytest.mark.parametrize(("side", "magic"), [(300, 42), (47_000, 43)])
 def test_a_file_that_could_pass_four_gigabytes_is_a_bigtiff(tmp_path: Path, side: int, magic: int) -> None:
     raw, cog, plain = (tmp_path / f"{name}.tif" for name in ("raw", "cog", "plain"))
