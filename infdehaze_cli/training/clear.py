@@ -19,8 +19,11 @@ from .even_ground import lay_even_ground, smooth_noise
 from .haze import HazeField, add_noise, draw_training_styles
 from .jpeg import compress_some
 
+MIXED_SHARE = 0.5
+"""Share of the samples in which ground of several sources meets: that of one picture is more alike than a scene's."""
+
 MOST_GROUNDS = 4
-"""Up to so many crops share one, along ragged borders: ground of one picture is more alike than that of a scene."""
+"""Up to so many crops meet in one."""
 
 VARIED_SHARE = 0.75
 """Share of the samples whose colours are varied."""
@@ -125,8 +128,9 @@ class ClearFolder:
     def draw(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         """Draw one varied crop (3, side, side); files that turn out to be broken are named and passed."""
         crop = self._draw_whole(side, rng)
-        for _ in range(int(rng.integers(1, MOST_GROUNDS)) if self.mixed else 0):
-            crop = beside(crop, self._draw_whole(side, rng), rng)
+        if self.mixed and rng.random() < MIXED_SHARE:
+            for _ in range(int(rng.integers(1, MOST_GROUNDS))):
+                crop = beside(crop, self._draw_whole(side, rng), rng)
         return crop
 
     def _draw_whole(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:

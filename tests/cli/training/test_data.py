@@ -130,7 +130,7 @@ def test_ground_of_several_sources_shares_a_crop(monkeypatch):
         return np.mean([np.ptp(data.draw(64, rng)) > 100 for _ in range(100)])
 
     assert shared(ClearFolder(sources, mixed=False)) == 0
-    assert shared(ClearFolder(sources)) > 0.3
+    assert 0.1 < shared(ClearFolder(sources)) < 0.5
 
 
 def test_a_crop_beside_another_holds_pixels_of_both():
