@@ -35,7 +35,7 @@ JPEG_SHARE = 0.25
 """Share of the samples that have been through JPEG."""
 
 EVEN_SHARE = 0.22
-"""Share of the samples that even ground is laid over."""
+"""Share of the crops that even ground is laid over."""
 
 LIFTED_SHARE = 0.15
 """Share of the samples whose ground has no black: many orthophotos are delivered with lifted shadows, and are clear."""
@@ -131,6 +131,8 @@ class ClearFolder:
         if self.mixed and rng.random() < MIXED_SHARE:
             for _ in range(int(rng.integers(1, MOST_GROUNDS))):
                 crop = beside(crop, self._draw_whole(side, rng), rng)
+        if rng.random() < LIFTED_SHARE:
+            crop = lift_shadows(crop, rng)
         return crop
 
     def _draw_whole(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -215,7 +217,10 @@ def vary_colours(picture_3HW: Tensor, rng: np.random.Generator, width: float = 1
         x = mean * float(rng.uniform(0.6, 1.6)) + (x - mean) * float(rng.uniform(0.05, 0.5))
     if rng.random() < EVEN_SHARE:
         x = lay_even_ground(x, rng)
-    if rng.random() < LIFTED_SHARE:
-        lift = float(rng.uniform(0, LIFT)) * torch.tensor(rng.uniform(0.85, 1.15, (3, 1, 1)), dtype=torch.float32)
-        x = lift + (1 - lift) * x
     return x.clamp(0, 1)
+
+
+def lift_shadows(crop_3HW: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Let a crop have no black, as its whole orthophoto: ground that is lifted here and not there would say less."""
+    lift_311 = rng.uniform(0, LIFT) * rng.uniform(0.85, 1.15, (3, 1, 1))
+    return np.asarray(np.round(255 * lift_311 + (1 - lift_311) * crop_3HW), dtype=np.uint8)

@@ -6,7 +6,7 @@ import torch
 
 from infdehaze_cli.errors import InputError
 from infdehaze_cli.training import clear
-from infdehaze_cli.training.clear import ClearFolder, beside, vary_colours
+from infdehaze_cli.training.clear import ClearFolder, beside, lift_shadows, vary_colours
 from infdehaze_cli.training.data import PictureFile, draw_batch, read_picture
 
 
@@ -133,6 +133,16 @@ def test_ground_of_several_sources_shares_a_crop(monkeypatch):
     assert 0.1 < shared(ClearFolder(sources)) < 0.5
 
 
+def test_lifted_shadows_leave_white_and_no_black():
+    crop = np.zeros((3, 8, 8), np.uint8)
+    crop[:, 4:] = 255
+    lifted = [lift_shadows(crop, np.random.default_rng(seed)) for seed in range(20)]
+    assert all((x[:, 4:] == 255).all() for x in lifted)
+    darkest = [x[:, 0, 0].mean() for x in lifted]
+    assert min(darkest) < 15
+    assert 25 < max(darkest) <= 0.17 * 1.15 * 255
+
+
 def test_a_crop_beside_another_holds_pixels_of_both():
     rng = np.random.default_rng(0)
     first, second = flat(50, 96, 96), flat(150, 96, 96)
@@ -172,7 +182,6 @@ def test_colours_vary_within_their_range():
 
 def test_colours_that_must_not_vary_stay(monkeypatch):
     monkeypatch.setattr(clear, "EVEN_SHARE", 0.0)
-    monkeypatch.setattr(clear, "LIFTED_SHARE", 0.0)
     rng, picture = np.random.default_rng(0), torch.rand(3, 20, 20)
     kept = [torch.allclose(vary_colours(picture, rng, 0.0), picture, atol=1e-6) for _ in range(100)]
     # all but those that become nearly even ground
