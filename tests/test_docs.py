@@ -47,7 +47,7 @@ FROZEN = {
     "bench report": "-o --output --json-file --quick --clear --pairs --seed --weights --gpu-mem --ram --scratch "
     "--device --overwrite --json -q --quiet --debug",
     "bench compare": "first second --json --debug",
-    "bench empty": "--size --share --weights --scratch --device --json -q --quiet --debug",
+    "bench empty": "--size --share --co --weights --scratch --device --json -q --quiet --debug",
     "bench speed": f"--size --gpu-mem --residuals {NETWORK} --json -q --quiet --debug",
 }
 """Commands, their arguments and options. Taking one away breaks somebody's script: it needs a new major version."""

@@ -204,7 +204,7 @@ LITE = Preset(
     field_stride=16,
     smoothing=64.0,
     airlight_smoothing=256.0,
-    thin_haze=(0.06, 0.25),
+    thin_haze=(0.1, 0.3),
     coarse_share=0.4,
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)
     overlap=0,
