@@ -151,7 +151,7 @@ def test_a_crop_beside_another_holds_pixels_of_both():
     assert all(x.min() >= 50 and x.max() <= 150 for x in both)
     second_share = [(x == 150).mean() for x in both]
     assert 0.2 < np.mean(second_share) < 0.8
-    # borders are ragged, not straight, and many are sharp
+    # borders wind, and many are sharp
     assert np.mean([((x > 50) & (x < 150)).mean() for x in both]) < 0.25
 
 
