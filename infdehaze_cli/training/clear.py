@@ -126,16 +126,19 @@ class ClearFolder:
         return Batch(clear_B3HW, stored_B3HW / 255, window.depth_B3HW, window.airlight_B311)
 
     def draw(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Draw one varied crop (3, side, side); files that turn out to be broken are named and passed."""
-        crop = self._draw_whole(side, rng)
+        """Draw one varied crop (3, side, side), which ground of several sources may share.
+
+        Files that turn out to be broken are named and passed.
+        """
+        crop = self._draw_readable(side, rng)
         if self.mixed and rng.random() < MIXED_SHARE:
             for _ in range(int(rng.integers(1, MOST_GROUNDS))):
-                crop = beside(crop, self._draw_whole(side, rng), rng)
+                crop = beside(crop, self._draw_readable(side, rng), rng)
         if rng.random() < LIFTED_SHARE:
             crop = lift_shadows(crop, rng)
         return crop
 
-    def _draw_whole(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _draw_readable(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         for _ in range(TRIES):
             try:
                 return self._draw(side, rng)

@@ -9,9 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WATER, SAND, PAVED, FIELD = 0.36, 0.2, 0.09, 0.09
-"""Shares of the ground; the rest is snow, which must be common, or all that is white is taken for thick haze."""
-
 TURBID = 0.4
 """Share of the water that is bright: with mud or algae, or shallow."""
 
@@ -67,7 +64,8 @@ def _snow(rng: np.random.Generator) -> list[float]:
     return [bright * (1 - blue), bright * (1 - blue / 2), bright]
 
 
-_COLOURS = (_water, _sand, _paved, _field, _snow)
+GROUNDS = ((0.36, _water), (0.2, _sand), (0.09, _paved), (0.09, _field), (0.26, _snow))
+"""Shares and colours. Snow must be common, or all that is white is taken for thick haze."""
 
 
 def lay_even_ground(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
@@ -81,14 +79,14 @@ def lay_even_ground(picture_3HW: Tensor, rng: np.random.Generator) -> Tensor:
     def smooth(cells: int, channels: int = 1) -> Tensor:
         return smooth_noise(rng, side, cells, channels)[:, :height, :width]
 
-    kind = rng.choice(5, p=[WATER, SAND, PAVED, FIELD, 1 - WATER - SAND - PAVED - FIELD])
-    colour_311 = torch.tensor(_COLOURS[kind](rng), dtype=torch.float32)[:, None, None]
+    _, colour = GROUNDS[rng.choice(len(GROUNDS), p=[share for share, _ in GROUNDS])]
+    colour_311 = torch.tensor(colour(rng), dtype=torch.float32)[:, None, None]
     # waves and swell, or slopes and drifts in the sun: structures of all sizes
     rough = rng.uniform(0.3, 0.7)
     shade = (smooth(6) + rough * smooth(18) + rough**2 * smooth(54)) * rng.uniform(0, RELIEF)
     ripple = smooth(max(4, round(side / rng.uniform(1.5, 6)))) * rng.uniform(0.0, 0.06)
     ground = colour_311 * (1 + shade + ripple) + smooth(4, 3) * 0.005
-    if kind == 0 and rng.random() < GLINT:
+    if colour is _water and rng.random() < GLINT:
         ground = ground + (smooth(max(4, round(side / rng.uniform(1.2, 3)))) - 1.2).clamp(min=0) * rng.uniform(0, 0.3)
     shore = (smooth(int(rng.integers(4, 9))) - rng.uniform(-3.2, 0.6)) * side / 16
     cover = shore.clamp(0, 1)

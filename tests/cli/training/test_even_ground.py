@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infdehaze_cli.training.even_ground import _COLOURS, _bicubic, lay_even_ground
+from infdehaze_cli.training.even_ground import GROUNDS, _bicubic, lay_even_ground
 
 
 def drawn(seed: int, height: int = 64, width: int = 80) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,7 +44,7 @@ def test_two_products_enlarge_as_bicubic_interpolation_does(cells, side):
     torch.testing.assert_close(weight @ coarse @ weight.T, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("colour", _COLOURS, ids=lambda colour: colour.__name__)
+@pytest.mark.parametrize("colour", [colour for _, colour in GROUNDS], ids=lambda colour: colour.__name__)
 def test_ground_has_a_colour_that_a_picture_can_have(colour):
     rng = np.random.default_rng(0)
     drawn = np.array([colour(rng) for _ in range(200)])
