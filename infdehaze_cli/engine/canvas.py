@@ -120,6 +120,9 @@ class FieldCanvas:
         below, right = min(self._height, rows.stop + reach), min(self._band_Fhw.shape[2], cols.stop + reach)
         self._reserve(below - self._base)
         seen = self._band_Fhw[None, :, above - self._base : below - self._base, left:right]
+        if not seen[:, -1:].any():
+            # no tile with data near: most of many mosaics
+            return seen.new_zeros(seen.shape[1], rows.stop - rows.start, cols.stop - cols.start)
         look_Fhw = smooth_look(seen[:, :-1], seen[:, -1:], *self._sigmas)[0]
         return look_Fhw[:, rows.start - above : rows.stop - above, cols.start - left : cols.stop - left]
 
