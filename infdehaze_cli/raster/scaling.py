@@ -18,6 +18,9 @@ EXTREME = 1e4
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
 
+#: What the upper percentile becomes: hazy scenes of 8 bits, which weights are trained on, seldom reach white either.
+BRIGHTEST = 0.85
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -93,8 +96,8 @@ def limits_from_sample(name: str, sample: NDArray[Any], dtype: np.dtype[Any], da
     Returns
     -------
     Limits
-        ``lo`` is ``dark`` or the 0.1 percentile, whichever is lower; ``hi`` is the 99.9 percentile. The limits of a
-        constant sample differ too.
+        ``lo`` is ``dark`` or the 0.1 percentile, whichever is lower; the 99.9 percentile becomes `BRIGHTEST`. The
+        limits of a constant sample differ too.
 
     Raises
     ------
@@ -110,6 +113,8 @@ def limits_from_sample(name: str, sample: NDArray[Any], dtype: np.dtype[Any], da
     lo = min(dark if abs(low - dark) <= max(hi - low, abs(low)) else 0.0, low)
     if hi <= lo:
         hi = lo + max(1.0, abs(lo) * 1e-6)
+    # near the end of what a float can hold it stays as it is
+    hi = wider if math.isfinite(wider := lo + (hi - lo) / BRIGHTEST) else hi
     if not math.isfinite(hi - lo):
         raise InputError(f"{name} holds values from {lo:g} to {hi:g}; give sensible limits with --scale-range lo,hi.")
     return Limits(lo, hi)

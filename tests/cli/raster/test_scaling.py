@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infdehaze_cli.errors import InputError, UsageError
 from infdehaze_cli.raster.bands import SUPPORTED_DTYPES
-from infdehaze_cli.raster.scaling import EXTREME, Limits, full_limits, limits_from_sample, scale, unscale
+from infdehaze_cli.raster.scaling import BRIGHTEST, EXTREME, Limits, full_limits, limits_from_sample, scale, unscale
 from infdehaze_cli.raster.validity import equals_nodata
 
 DTYPES = [np.dtype(name) for name in SUPPORTED_DTYPES]
@@ -117,14 +117,14 @@ def test_limits_ignore_the_outermost_thousandth() -> None:
     sample[-1] = 1e9
     limits = limits_from_sample("scene", sample, np.dtype("float64"))
     assert limits.lo == 0.0
-    assert limits.hi == pytest.approx(0.999, abs=1e-4)
+    assert scale(np.array([0.999]), limits) == pytest.approx(BRIGHTEST, abs=1e-4)
 
 
 def test_limits_reach_below_zero_only_for_negative_values() -> None:
     positive = limits_from_sample("scene", np.array([300, 500], dtype=np.int16), np.dtype("int16"))
     negative = limits_from_sample("scene", np.array([-300, 500], dtype=np.int16), np.dtype("int16"))
-    assert positive == Limits(0.0, 500.0)
-    assert negative == Limits(-300.0, 500.0)
+    assert positive == Limits(0.0, 500 / BRIGHTEST)
+    assert negative == Limits(-300.0, -300 + 800 / BRIGHTEST)
 
 
 @given(st.sampled_from(DTYPES), st.data())

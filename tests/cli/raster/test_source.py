@@ -15,6 +15,7 @@ from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster import Limits, Scene
 from infdehaze_cli.raster._gdal import open_quietly
 from infdehaze_cli.raster.sampling import DECIMATED_SIDE
+from infdehaze_cli.raster.scaling import BRIGHTEST
 
 Make = Callable[..., Path]
 
@@ -60,7 +61,7 @@ def test_limits_come_from_the_valid_values_of_all_colours(make_tiff: Make, dtype
     pixels[3] = 127
     pixels[:, 0, 0] = 126
     with Scene.open(make_tiff(pixels, nodata=126)) as scene:
-        assert scene.limits == Limits(0.0, 100.0)
+        assert scene.limits == Limits(0.0, 100 / BRIGHTEST)
 
 
 def test_eight_bits_keep_their_full_range(make_tiff: Make) -> None:
@@ -87,7 +88,7 @@ def test_limits_of_a_long_scene_come_from_a_sample_of_all_of_it(
     with Scene.open(path) as first, Scene.open(path) as second:
         assert first.limits == second.limits
         assert first.limits.lo == 0.0
-        assert first.limits.hi == pytest.approx(ramp.size, rel=0.01)
+        assert first.limits.hi == pytest.approx(ramp.size / BRIGHTEST, rel=0.01)
 
 
 def test_a_scene_may_be_read_in_another_thread(make_tiff: Make, rng: np.random.Generator) -> None:
