@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from infdehaze.attribution import OBJECTIVES, path_points
 from infdehaze.field_window import FieldWindow
+from infdehaze.filling import fill_invalid
 from infdehaze.network import InfDehaze
-from infdehaze.tiling import fill_invalid
 from numpy.typing import NDArray
 from torch import Tensor
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 import torch
+from infdehaze.filling import fill_invalid
 from infdehaze.network import InfDehaze
-from infdehaze.tiling import fill_invalid
 from torch import Tensor
 
 from infdehaze_cli.geometry import Window

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .bottleneck import Bottleneck
 from .decoder import Decoder
 from .encoder import Encoder
+from .filling import fill_invalid
 from .norm import centre_norms
 from .presets import Preset
 from .sfca import SFCA
@@ -23,7 +24,6 @@ from .tiling import (
     cut_tiles,
     double_cells,
     enlarge,
-    fill_invalid,
     halve,
     join_fields,
     join_latents,

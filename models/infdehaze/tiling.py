@@ -117,17 +117,6 @@ def cut_tiles(x_BCHW: Tensor, grid: TileGrid) -> Tensor:
     return tiles.permute(0, 2, 3, 1, 4, 5).reshape(B, grid.count, C, grid.tile, grid.tile)
 
 
-def fill_invalid(tiles_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """Give pixels without data the mean colour of their tile's valid pixels (0 where there are none)."""
-    if bool(valid_BHW.all()):
-        return tiles_BCHW
-    weight_B1HW = valid_BHW[:, None].to(tiles_BCHW.dtype)
-    # selected, not multiplied: an invalid pixel may be NaN
-    known = torch.where(valid_BHW[:, None], tiles_BCHW, 0)
-    mean = known.sum((2, 3), keepdim=True) / weight_B1HW.sum((2, 3), keepdim=True).clamp(min=1)
-    return torch.where(valid_BHW[:, None], tiles_BCHW, mean)
-
-
 def join_latents(latent_BMhwC: Tensor, grid: TileGrid) -> Tensor:
     """Put the latents of all tiles side by side: (B, rows * h, cols * w, C) (algorithm 1, "concatenate")."""
     B, _, h, w, C = latent_BMhwC.shape

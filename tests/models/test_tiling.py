@@ -11,7 +11,6 @@ from infdehaze.tiling import (
     double_cells,
     enlarge,
     feather,
-    fill_invalid,
     halve,
     join_fields,
     join_latents,
@@ -151,13 +150,6 @@ def test_splitting_undoes_joining_of_latents(rows, cols, side, batch):
     assert torch.equal(joined[:, -side:, -side:], latent[:, -1])
     assert torch.equal(joined[:, :side, -side:], latent[:, cols - 1])
     assert torch.equal(split_latents(joined, grid), latent)
-
-
-def test_missing_pixels_take_the_mean_of_the_known_ones_in_their_tile():
-    tiles = torch.tensor([[1.0, 3.0, float("nan"), float("inf")], [7.0, 7.0, 7.0, 7.0]]).view(2, 1, 2, 2)
-    valid = torch.tensor([[True, True, False, False], [False] * 4]).view(2, 2, 2)
-    assert fill_invalid(tiles, valid).flatten().tolist() == [1, 3, 2, 2, 0, 0, 0, 0]
-    assert fill_invalid(tiles, torch.ones_like(valid)) is tiles
 
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), stride=st.sampled_from([1, 2, 4, 8]))

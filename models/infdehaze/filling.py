@@ -1,0 +1,88 @@
+"""What the network sees where a tile has no data: ground of the same tile (decided here).
+
+Ranked statistics, and layers that compare neighbours, take one even colour for haze or water. So a patch of a tile that
+has no data shows another one that has.
+
+Axes: C channels, H W rows and columns of a tile, h w those of its patches, P pixels of a patch.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PATCH = 8
+"""Pixels of a patch's side, as of the statistics and of the embedding."""
+
+CELL = 64
+"""Pixels of the side of an area whose own patches are preferred, as of a latent cell of `lite`."""
+
+
+def fill_invalid(tiles_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Give pixels without data something that their tile shows elsewhere; values under them influence nothing.
+
+    Up to half of a patch takes the mean colour of the rest of it. Patches with less data than that become copies of
+    those with more, evenly drawn from the 64 px around or, if there are none, from the tile; where no patch of a tile
+    has so much, any data will do.
+
+    Parameters
+    ----------
+    tiles_BCHW : Tensor
+        float; may be anything where there is no data.
+    valid_BHW : Tensor
+        bool, True where there is.
+
+    Returns
+    -------
+    Tensor
+        The very tiles if all is valid; a tile without any data is 0.
+    """
+    whole = valid_BHW.flatten(1).all(1).tolist()
+    if all(whole):
+        return tiles_BCHW
+    each = zip(tiles_BCHW, valid_BHW, whole, strict=True)
+    return torch.stack([tile if full else _fill(tile, valid) for tile, valid, full in each])
+
+
+def _fill(tile_CHW: Tensor, valid_HW: Tensor) -> Tensor:
+    side = gcd(PATCH, *valid_HW.shape)
+    # selected, not multiplied: an invalid pixel may be NaN
+    known_CPhw = F.pixel_unshuffle(torch.where(valid_HW, tile_CHW, 0)[:, None], side)
+    valid_Phw = F.pixel_unshuffle(valid_HW[None].to(tile_CHW.dtype), side) > 0
+    count_hw = valid_Phw.sum(0)
+    mean_C1hw = known_CPhw.sum(1, keepdim=True) / count_hw.clamp(min=1)
+    filled_CPhw = torch.where(valid_Phw, known_CPhw, mean_C1hw)
+    enough_hw = 2 * count_hw >= side * side
+    if not bool(enough_hw.any()):
+        enough_hw = count_hw > 0
+    source = _sources(enough_hw, CELL // side)
+    copied = filled_CPhw.flatten(2).index_select(2, source).view(filled_CPhw.shape)
+    return F.pixel_shuffle(copied, side)[:, 0]
+
+
+def _sources(enough_hw: Tensor, cell: int) -> Tensor:
+    """Return for each patch, row by row, the number of the one that it shows; ``cell`` in patches."""
+    h, w = enough_hw.shape
+    patch_N = torch.arange(h * w, device=enough_hw.device)
+    enough_N = enough_hw.flatten()
+    source_N, needy_N = patch_N, ~enough_N
+    if h % cell == 0 and w % cell == 0:
+        # patches of a cell one after the other
+        order_Gn = patch_N.view(h // cell, cell, w // cell, cell).transpose(1, 2).reshape(-1, cell * cell)
+        own_Gn = order_Gn.gather(1, _borrow(enough_N[order_Gn], needy_N[order_Gn]))
+        source_N = torch.empty_like(patch_N).scatter(0, order_Gn.flatten(), own_Gn.flatten())
+        needy_N = needy_N & ~enough_N[source_N]
+    return torch.where(needy_N, _borrow(enough_N[None], needy_N[None])[0], source_N)
+
+
+def _borrow(enough_Gn: Tensor, needy_Gn: Tensor) -> Tensor:
+    """Return for each patch of a group its own number, and for the needy ones that of one with enough, if any."""
+    count_G1, wanted_G1 = (x.sum(1, keepdim=True) for x in (enough_Gn, needy_Gn))
+    givers_Gn = (~enough_Gn).to(torch.uint8).argsort(dim=1, stable=True)
+    # evenly over all of them
+    turn_Gn = (needy_Gn.cumsum(1) - 1).clamp(min=0) * count_G1 // wanted_G1.clamp(min=1)
+    own_Gn = torch.arange(enough_Gn.shape[1], device=enough_Gn.device).expand_as(givers_Gn)
+    return torch.where(needy_Gn & (count_G1 > 0), givers_Gn.gather(1, turn_Gn), own_Gn)
