@@ -21,6 +21,7 @@ from infdehaze_cli.training.data import PICTURES
 from infdehaze_cli.training.haze import STYLES
 
 from .classical import CLASSICAL, clean_classically
+from .deeper import narrow, widen
 from .pairs import find_pairs, list_pictures
 from .sheet import ROWS, SheetRow, read_panels, spread
 
@@ -126,7 +127,13 @@ def hazy_cases(folder: Path) -> list[Case]:
 
 
 def bench_quality(
-    cases: Sequence[Case], *, config: RunConfig, reporter: Reporter, keep: Path | None = None, sheet: bool = False
+    cases: Sequence[Case],
+    *,
+    config: RunConfig,
+    reporter: Reporter,
+    keep: Path | None = None,
+    sheet: bool = False,
+    bits: int = 8,
 ) -> Quality:
     """Clean every picture by every method, and score what came out.
 
@@ -138,11 +145,16 @@ def bench_quality(
         Folder for hazy and restored rasters, by group; nothing is kept otherwise.
     sheet : bool
         Whether rows for a contact sheet are wanted: `ROWS` of them at most, evenly chosen.
+    bits : int
+        8 to clean pictures as they are; up to 16 to clean uint8 pictures as uint16 of so many bits. What comes out is
+        scored with 8 bits.
 
     Raises
     ------
     InputError
         When a picture cannot be read or processed.
+    UsageError
+        When a picture that is to get more bits has more than 8.
     StorageError
         When ``keep`` cannot be made or written.
     """
@@ -156,7 +168,7 @@ def bench_quality(
             group = case.group
             reporter.phase(group, sum(other.group == group for other in cases))
         with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
-            rasters = _clean(case, _folder(keep, case.group) if keep else Path(temporary), config)
+            rasters = _clean(case, _folder(keep, case.group) if keep else Path(temporary), config, bits)
             scores = _score(rasters, *tiling) if TRUTH in rasters else {}
             if scores:
                 quality.scores.setdefault(case.group, {})[case.name] = scores
@@ -177,7 +189,7 @@ def _folder(keep: Path, group: str) -> Path:
     return folder
 
 
-def _clean(case: Case, folder: Path, config: RunConfig) -> dict[str, Path]:
+def _clean(case: Case, folder: Path, config: RunConfig, bits: int) -> dict[str, Path]:
     """Return the rasters of a case: by method, and the truth where there is one."""
 
     def place(what: str) -> Path:
@@ -188,11 +200,20 @@ def _clean(case: Case, folder: Path, config: RunConfig) -> dict[str, Path]:
         assert case.clear is not None, "haze is made over a clear picture"
         hazy = place("hazy")
         synthesise(case.clear, hazy, style=case.group, seed=case.seed, format="gtiff", overwrite=True)
-    rasters = {INPUT: hazy, OURS: place("restored")}
-    dehaze(hazy, rasters[OURS], config=config, format="gtiff", overwrite=True)
-    for name, method in CLASSICAL.items():
-        rasters[name] = place(name)
-        clean_classically(hazy, rasters[name], method)
+    rasters = {INPUT: hazy, OURS: place("restored"), **{name: place(name) for name in CLASSICAL}}
+    with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
+        given = hazy
+        if bits > 8:
+            given = Path(temporary) / "given.tif"
+            widen(hazy, given, bits)
+        for name in METHODS[1:]:
+            result = rasters[name] if bits == 8 else Path(temporary) / "result.tif"
+            if name == OURS:
+                dehaze(given, result, config=config, format="gtiff", overwrite=True)
+            else:
+                clean_classically(given, result, CLASSICAL[name])
+            if bits > 8:
+                narrow(result, rasters[name], bits)
     return rasters if case.clear is None else {**rasters, TRUTH: case.clear}
 
 

@@ -25,6 +25,9 @@ def quality(
         Path | None, typer.Option(metavar="DIR", help="Pictures under real haze without a truth, for a sheet alone.")
     ] = None,
     weights: c.Weights = "lite",
+    bits: Annotated[
+        int, typer.Option(min=8, max=16, help="Clean the pictures, of 8 bits, as uint16 of so many bits.")
+    ] = 8,
     seed: Annotated[int, typer.Option(min=0, max=c.MAX_SEED, help="Of the haze.")] = 0,
     per_picture: Annotated[bool, typer.Option("--per-picture", help="Also print each picture.")] = False,
     sheet: Annotated[
@@ -52,7 +55,7 @@ def quality(
     cases += clear_cases(clear, seed) if clear else []
     cases += pair_cases(pairs) if pairs else []
     with c.progress(quiet) as reporter:
-        result = bench_quality(cases, config=config, reporter=reporter, keep=keep, sheet=sheet is not None)
+        result = bench_quality(cases, config=config, reporter=reporter, keep=keep, sheet=sheet is not None, bits=bits)
     if sheet is not None:
         draw_sheet(result.sheet, sheet)
         if not quiet:

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
 
+from infdehaze_cli.bench.deeper import narrow, widen
 from infdehaze_cli.scores import compare_rasters
 from infdehaze_cli.training.haze import STYLES
 
@@ -74,6 +76,48 @@ def test_rasters_are_kept_on_demand_and_a_seed_names_them(cli, clear, read_raste
     for path in one:
         first, second = read_raster(tmp_path / "one" / path), read_raster(tmp_path / "two" / path)
         assert (first.pixels == second.pixels).all()
+
+
+@pytest.mark.slow
+def test_pictures_are_cleaned_with_more_bits_and_scored_with_eight(cli, clear, read_raster, tmp_path):
+    words = ("bench", "quality", "--clear", clear / "deep", "--json", "-q")
+
+    plain = cli(*words, "--keep", tmp_path / "8")
+    deeper = cli(*words, "--keep", tmp_path / "12", "--bits", "12")
+
+    assert (plain.code, deeper.code) == (0, 0)
+    few, many = json.loads(plain.out), json.loads(deeper.out)
+    for style in STYLES:
+        assert many[style]["means"]["input"] == few[style]["means"]["input"]
+        # what is brightest in a scene of 12 bits is not known beforehand
+        assert many[style]["means"]["infdehaze"] != few[style]["means"]["infdehaze"]
+        hazy, restored = (read_raster(tmp_path / "12" / style / f"0000-a-{what}.tif") for what in ("hazy", "restored"))
+        assert hazy.pixels.dtype == restored.pixels.dtype == np.uint8
+        assert abs(hazy.pixels.astype(int) - restored.pixels).mean() < 64
+
+
+@pytest.mark.parametrize("bits", [9, 12, 16])
+def test_more_bits_hold_the_same_picture(make_raster, read_raster, tmp_path, bits):
+    path = make_raster("a.tif", height=40, width=50, profile={"nodata": 7})
+
+    widen(path, tmp_path / "wide.tif", bits)
+    narrow(tmp_path / "wide.tif", tmp_path / "back.tif", bits)
+
+    before, wide, back = (read_raster(p) for p in (path, tmp_path / "wide.tif", tmp_path / "back.tif"))
+    assert (wide.pixels == before.pixels.astype(np.uint16) * 2 ** (bits - 8)).all()
+    assert (back.pixels == before.pixels).all()
+    with rasterio.open(tmp_path / "wide.tif") as dataset:
+        assert dataset.nodata == 7 * 2 ** (bits - 8)
+
+
+def test_pictures_that_have_more_bits_already_are_refused(cli, make_raster, tmp_path):
+    (tmp_path / "deep").mkdir()
+    make_raster("deep/a.tif", np.full((3, 64, 64), 999, np.uint16))
+
+    ended = cli("bench", "quality", "--clear", tmp_path / "deep", "--bits", "12", "-q")
+
+    assert ended.code == 2
+    assert "uint16" in ended.err
 
 
 def test_pairs_are_scored_as_the_kept_rasters_are(cli, pairs, tmp_path):
