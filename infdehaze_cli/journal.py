@@ -23,7 +23,9 @@ from .errors import StorageError
 from .plan import Plan
 from .retry import persist
 
-FORMAT = 3
+FORMAT = 4
+"""Another one when its lines change, or what is computed from the same request: older runs then start afresh."""
+
 SYNC_SECONDS = 10.0
 """How much of what it was told a journal may lose when the machine, rather than the process, dies."""
 
