@@ -39,8 +39,8 @@ FROZEN = {
     "bench": "",
     "bench memory": "--sizes --max --weights --residuals --baselines --limit --ablation --gpu-mem --ram --scratch "
     "--batch --device --plot --overwrite --json -q --quiet --debug",
-    "bench quality": f"--clear --pairs --hazy --seed --per-picture --sheet --keep {NETWORK} --residual-dtype --json -q "
-    "--quiet --debug",
+    "bench quality": f"--clear --pairs --hazy --bits --seed --per-picture --sheet --keep {NETWORK} --residual-dtype "
+    "--json -q --quiet --debug",
     "bench choices": "option --size --style --seed --weights --scratch --device --json -q --quiet --debug",
     "bench context": "--size --part --style --seed --weights --scratch --device --json -q --quiet --debug",
     "bench even": "--size --depths --repeats --seed --weights --device --overlap --json -q --quiet --debug",
