@@ -16,7 +16,7 @@ from infdehaze_cli.errors import InputError
 
 from .data import IN_MEMORY, TRIES, Batch, Once, Picture, open_pictures, pictures_below, turn
 from .even_ground import lay_even_ground, smooth_noise
-from .haze import HazeField, add_noise, draw_training_styles
+from .haze import Haze, HazeField, add_noise, draw_training_styles
 from .jpeg import compress_some
 
 MIXED_SHARE = 0.5
@@ -41,6 +41,9 @@ LIFTED_SHARE = 0.15
 """Share of the samples whose ground has no black: many orthophotos are delivered with lifted shadows, and are clear."""
 
 LIFT = 0.17
+
+GREY_SHARE = 0.1
+"""Share of the samples that are grey, as panchromatic scenes: paleness then says nothing of haze."""
 
 FEATURES = (96.0, 1600.0)
 """Range of the size in pixels of the haze's largest structures, the same for a whole batch."""
@@ -119,10 +122,12 @@ class ClearFolder:
         drawn = torch.rand((), generator=generator, device=generator.device)
         feature = float(np.exp(low + (high - low) * float(drawn)))
         haze = HazeField(draw_training_styles(count, generator), height, width, generator, feature)
-        window = haze.window(0, 0, height, width)
+        grey_B111 = (crops_BCHW == crops_BCHW[:, :1]).flatten(1).all(1)[:, None, None, None]
+        window = _of_one_band(haze.window(0, 0, height, width), grey_B111)
         hazy = add_noise(window.over(clear_B3HW), generator, NOISE).clamp(0, 1)
         # what a file holds is rounded to 8 bits, and often compressed
         stored_B3HW = compress_some((hazy * 255).round(), JPEG_SHARE, generator)
+        stored_B3HW = torch.where(grey_B111, stored_B3HW[:, :1], stored_B3HW)
         return Batch(clear_B3HW, stored_B3HW / 255, window.depth_B3HW, window.airlight_B311)
 
     def draw(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -136,6 +141,8 @@ class ClearFolder:
                 crop = beside(crop, self._draw_readable(side, rng), rng)
         if rng.random() < LIFTED_SHARE:
             crop = lift_shadows(crop, rng)
+        if rng.random() < GREY_SHARE * self.colours:
+            crop = make_grey(crop, rng)
         return crop
 
     def _draw_readable(self, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -227,3 +234,17 @@ def lift_shadows(crop_3HW: NDArray[np.uint8], rng: np.random.Generator) -> NDArr
     """Let a crop have no black, as its whole orthophoto: ground that is lifted here and not there would say less."""
     lift_311 = rng.uniform(0, LIFT) * rng.uniform(0.85, 1.15, (3, 1, 1))
     return np.asarray(np.round(255 * lift_311 + (1 - lift_311) * crop_3HW), dtype=np.uint8)
+
+
+def make_grey(crop_3HW: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a crop with three equal bands, as of one wide band that takes of each colour at random."""
+    share_3 = rng.dirichlet([2.0, 2.0, 2.0]).astype(np.float32)
+    grey_HW = np.round(np.tensordot(share_3, crop_3HW, 1)).astype(np.uint8)
+    return np.repeat(grey_HW[np.newaxis], 3, axis=0)
+
+
+def _of_one_band(haze: Haze, grey_B111: Tensor) -> Haze:
+    """Give some samples haze that is the same in all bands: that of green, and the mean airlight."""
+    depth_B3HW = torch.where(grey_B111, haze.depth_B3HW[:, 1:2], haze.depth_B3HW)
+    airlight_B311 = torch.where(grey_B111, haze.airlight_B311.mean(1, keepdim=True), haze.airlight_B311)
+    return Haze(depth_B3HW, airlight_B311)

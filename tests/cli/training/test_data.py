@@ -6,7 +6,7 @@ import torch
 
 from infdehaze_cli.errors import InputError
 from infdehaze_cli.training import clear
-from infdehaze_cli.training.clear import ClearFolder, beside, lift_shadows, vary_colours
+from infdehaze_cli.training.clear import ClearFolder, beside, lift_shadows, make_grey, vary_colours
 from infdehaze_cli.training.data import PictureFile, draw_batch, read_picture
 
 
@@ -141,6 +141,42 @@ def test_lifted_shadows_leave_white_and_no_black():
     darkest = [x[:, 0, 0].mean() for x in lifted]
     assert min(darkest) < 15
     assert 25 < max(darkest) <= 0.17 * 1.15 * 255
+
+
+def test_some_crops_are_grey_unless_colours_have_to_stay():
+    picture = np.random.default_rng(0).integers(0, 255, (3, 16, 16)).astype(np.uint8)
+
+    def grey(colours):
+        data, rng = ClearFolder({"one": [picture]}, mixed=False, colours=colours), np.random.default_rng(0)
+        return np.mean([np.ptp(data.draw(16, rng), axis=0).max() == 0 for _ in range(300)])
+
+    assert grey(1.0) == pytest.approx(clear.GREY_SHARE, abs=0.05)
+    assert grey(0.0) == 0
+
+
+def test_grey_lies_between_the_colours_and_takes_of_each_at_random():
+    crop = np.stack([flat(value, 8, 8)[0] for value in (40, 90, 200)])
+    made = [make_grey(crop, np.random.default_rng(seed)) for seed in range(40)]
+    assert all((x == x[0, 0, 0]).all() and x.shape == crop.shape and x.dtype == np.uint8 for x in made)
+    levels = [int(x[0, 0, 0]) for x in made]
+    assert 40 <= min(levels) < 80
+    assert 130 < max(levels) <= 200
+
+
+def test_grey_crops_get_grey_haze_and_others_the_same_as_without_them():
+    crops = torch.randint(0, 255, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    some = crops.clone()
+    some[1::2] = some[1::2, :1]
+    data = ClearFolder({"one": [flat(9)]})
+
+    plain, mixed = (data.prepare(x, torch.Generator().manual_seed(5)) for x in (crops, some))
+
+    for name in ("hazy_B3HW", "depth_B3HW", "airlight_B311"):
+        before, after = getattr(plain, name), getattr(mixed, name)
+        assert torch.equal(after[::2], before[::2])
+        assert torch.equal(after[1::2], after[1::2, :1].expand_as(after[1::2]))
+    assert torch.equal(mixed.depth_B3HW[1::2, 1], plain.depth_B3HW[1::2, 1])
+    assert (plain.airlight_B311[1::2].std(1) > 0).all()
 
 
 def test_a_crop_beside_another_holds_pixels_of_both():
