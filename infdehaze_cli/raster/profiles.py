@@ -88,8 +88,7 @@ def check_lossy(name: str, dtype: np.dtype[Any], colours: tuple[ColorInterp, ...
 def intermediate_options() -> dict[str, str]:
     """Return the options of the file that becomes a COG: nothing to compress, and it is read once."""
     # of a BigTIFF libtiff doubts the counts of entries, and so cannot go round in circles after a write that failed
-    # bands apart, as windows come and as they are read: weaving pixels twice takes half of the time to write it
-    return {**_TILES, "INTERLEAVE": "BAND", "BIGTIFF": "YES"}
+    return {**_TILES, "BIGTIFF": "YES"}
 
 
 def gtiff_options(dtype: np.dtype[Any], overrides: Mapping[str, str]) -> dict[str, str]:
