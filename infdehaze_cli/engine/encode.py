@@ -27,9 +27,7 @@ from .tiles import TileBatch
 def encode_tiles(model: InfDehaze, device: Device, tiles: TileBatch, part: slice = slice(None)) -> list[Tensor]:
     """Encode tiles of a batch; the residuals come out in fp32 on the device."""
     values = device.to_device(torch.from_numpy(tiles.values[part]))
-    valid = torch.from_numpy(tiles.valid[part])
-    if not bool(valid.all()):
-        values = fill_invalid(values, device.to_device(valid))
+    values = fill_invalid(values, device.to_device(torch.from_numpy(tiles.valid[part])))
     with device.autocast():
         residuals = model.encoder(values)
     return [r.float() for r in residuals]

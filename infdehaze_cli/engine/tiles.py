@@ -22,7 +22,7 @@ class TileBatch:
 
     number: int
     indices: tuple[int, ...]
-    """Tiles with data, in order; the others are left out."""
+    """Tiles with data, in order; the others, and those of nothing but 0, are left out."""
     values: NDArray[np.float32]
     """(len(indices), channels, T, T); three channels of a picture."""
     valid: NDArray[np.bool_]
@@ -78,9 +78,11 @@ def read_tiles(scene: SceneReader[SourceBlock], grid: TileGrid, members: Sequenc
         run = [index for _, index in beside]
         strip_values, strip_valid = _read_mirrored(scene, grid, run[0], run[-1])
         channels = len(strip_values)
+        # black edges of which the file does not say that they are no data are 0
+        shown = strip_valid & strip_values.any(axis=0)
         for position, index in enumerate(run):
             part = slice(position * grid.step, position * grid.step + grid.tile)
-            if strip_valid[:, part].any():
+            if shown[:, part].any():
                 indices.append(index)
                 values.append(strip_values[:, :, part])
                 valid.append(strip_valid[:, part])

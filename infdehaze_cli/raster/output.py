@@ -204,6 +204,9 @@ class OutputWriter:
             restored = restored.mean(axis=0, dtype=np.float64).astype(np.float32)[np.newaxis]
         if not block.valid.all():
             restored = np.where(block.valid, restored, block.values[: len(restored)])
+        if scene.dtype.kind != "u":
+            # nothing lies over what is perfectly black, and below 0 such values would not be clipped
+            restored = np.where((block.values == 0).all(axis=0), block.values[: len(restored)], restored)
         out = native.copy()
         for channel, band in enumerate(scene.colour_bands):
             out[band - 1] = unscale(

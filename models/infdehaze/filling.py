@@ -1,7 +1,8 @@
 """What the network sees where a tile has no data: ground of the same tile (decided here).
 
-Ranked statistics, and layers that compare neighbours, take one even colour for haze or water. So a patch of a tile that
-has no data shows another one that has.
+Ranked statistics, and layers that compare neighbours, take one even colour for haze or water. So a patch of a tile
+that has no data shows another one that has. Black edges of which a file does not say that they are no data would be
+taken for ground, and the darkest there is: no haze could lie over it, nor near it. So they are found here.
 
 Axes: C channels, H W rows and columns of a tile, h w those of its patches, P pixels of a patch.
 """
@@ -26,7 +27,7 @@ def fill_invalid(tiles_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
 
     Up to half of a patch takes the mean colour of the rest of it. Patches with less data than that become copies of
     those with more, evenly drawn from the 64 px around or, if there are none, from the tile; where no patch of a tile
-    has so much, any data will do.
+    has so much, any data will do. What :func:`black_edges` finds counts as no data.
 
     Parameters
     ----------
@@ -38,16 +39,40 @@ def fill_invalid(tiles_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        The very tiles if all is valid; a tile without any data is 0.
+        The very tiles if nothing is missing; a tile without any data is 0.
     """
-    whole = valid_BHW.flatten(1).all(1).tolist()
+    whole = (valid_BHW.flatten(1).all(1) & ~_may_have_black_edges(tiles_BCHW)).tolist()
     if all(whole):
         return tiles_BCHW
     each = zip(tiles_BCHW, valid_BHW, whole, strict=True)
     return torch.stack([tile if full else _fill(tile, valid) for tile, valid, full in each])
 
 
+def _may_have_black_edges(tiles_BCHW: Tensor) -> Tensor:
+    """Return (B,) False for tiles without a black pixel where every edge has one: quicker than to look for edges."""
+    looked_at = tiles_BCHW[:, :, ::PATCH, ::PATCH], tiles_BCHW[:, :, -1:, ::PATCH], tiles_BCHW[:, :, ::PATCH, -1:]
+    return torch.stack([(x == 0).all(1).flatten(1).any(1) for x in looked_at]).any(0)
+
+
+def black_edges(tile_CHW: Tensor, valid_HW: Tensor) -> Tensor:
+    """Return (H, W) True for black edges: where `PATCH` x `PATCH` px and more are 0 in all bands, and one px around.
+
+    No ground that a sensor sees is so even. What lies beyond the tile counts as black, so that the last of an edge is
+    found where it leaves the tile, and black pixels near are taken with it. One pixel more, because where a picture was
+    made smaller its edges are mixed.
+    """
+    black_1HW = ((tile_CHW == 0).all(0) & valid_HW)[None].float()
+    beyond = F.pad(black_1HW, (PATCH - 1,) * 4, value=1.0)
+    found_1HW = F.max_pool2d(-F.max_pool2d(-beyond, PATCH, stride=1), PATCH, stride=1)
+    while True:
+        near_1HW = black_1HW * F.max_pool2d(found_1HW, 2 * PATCH + 1, stride=1, padding=PATCH)
+        if torch.equal(near_1HW, found_1HW):
+            return F.max_pool2d(found_1HW, 3, stride=1, padding=1)[0] > 0
+        found_1HW = near_1HW
+
+
 def _fill(tile_CHW: Tensor, valid_HW: Tensor) -> Tensor:
+    valid_HW = valid_HW & ~black_edges(tile_CHW, valid_HW)
     side = gcd(PATCH, *valid_HW.shape)
     # selected, not multiplied: an invalid pixel may be NaN
     known_CPhw = F.pixel_unshuffle(torch.where(valid_HW, tile_CHW, 0)[:, None], side)

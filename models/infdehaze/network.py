@@ -92,7 +92,8 @@ class InfDehaze(nn.Module):
         hazy_B3HW : Tensor
             Pictures, float, values around 0..1.
         valid_BHW : Tensor, optional
-            bool; False where there is no data. Such pixels influence nothing.
+            bool; False where there is no data. Such pixels influence nothing. Without it all are valid, but for black
+            edges, see :mod:`infdehaze.filling`, and in training.
         overlap : int, optional
             Pixels by which tiles overlap; the preset's by default.
         coarse : bool
@@ -136,12 +137,16 @@ class InfDehaze(nn.Module):
         tiles = cut_tiles(mirror_pad(hazy_B3HW, grid.padded_height, grid.padded_width), grid).flatten(0, 1)
         occupied: Tensor | None = None
         occupied_Bhw: Tensor | None = None
+        if valid_BHW is None and not self.training:
+            valid_BHW = torch.ones_like(hazy_B3HW[:, 0], dtype=torch.bool)
         if valid_BHW is not None:
             valid = mirror_pad(valid_BHW[:, None], grid.padded_height, grid.padded_width)
             valid_tiles = cut_tiles(valid, grid).flatten(0, 1)[:, 0]
+            # a tile of nothing but 0 is no ground
+            shown = valid_tiles & (tiles != 0).any(1)
             tiles = fill_invalid(tiles, valid_tiles)
             side = preset.latent_side
-            occupied = valid_tiles.flatten(1).any(1).view(B, grid.count, 1, 1, 1)
+            occupied = shown.flatten(1).any(1).view(B, grid.count, 1, 1, 1)
             occupied_Bhw = join_latents(occupied.expand(-1, -1, side, side, 1), grid)[..., 0]
 
         residuals = self.encoder(tiles)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infdehaze.filling import fill_invalid
+from infdehaze.filling import black_edges, fill_invalid
 from infdehaze.statistics import TILE_RANKS, patch_statistics, ranked
 
 
@@ -115,3 +115,47 @@ def test_gradients_reach_data_alone():
     assert (tile.grad[0, :, ~valid[0]] == 0).all()
     # what is left of a patch whose greater part is missing is not shown
     assert (tile.grad[0, :, 8:] > 0).all()
+
+
+def slanting(side=128):
+    """Return a mask whose left part is missing, down to a sliver that leaves the tile at the bottom."""
+    return torch.arange(side) + 0.3 * torch.arange(side)[:, None] > 40
+
+
+@pytest.mark.parametrize("turned", range(4))
+def test_black_edges_are_missing_whether_the_file_says_so_or_not(turned):
+    valid = torch.rot90(slanting(), turned)
+    ground = 0.1 + 0.9 * torch.rand(1, 3, 128, 128)
+    ground[..., ~valid] = 0.0
+
+    everywhere = torch.ones_like(valid)
+    edges = black_edges(ground[0], everywhere)
+
+    assert edges[~valid].all()
+    # and one pixel around
+    assert 0 < edges[valid].sum() < 4 * 128
+    assert torch.equal(fill_invalid(ground, everywhere[None]), fill_invalid(ground, ~edges[None]))
+
+
+def test_dark_ground_is_ground():
+    ground = torch.rand(3, 64, 64) + 0.1
+    ground[:, 10:17, 5:40] = 0.0
+    ground[:, 30:60, 30:60] = torch.rand(3, 30, 30).round()
+    ground[:2, 40:, :20] = 0.0
+    everywhere = torch.ones(64, 64, dtype=torch.bool)
+    assert not black_edges(ground, everywhere).any()
+    assert torch.equal(fill_invalid(ground[None], everywhere[None])[0], ground)
+
+
+@settings(deadline=None, max_examples=40)
+@given(masked_tiles())
+def test_a_tile_with_black_pixels_is_left_or_filled_from_itself(case):
+    tile, valid = case
+    black = torch.where(valid, tile + 0.01, 0.0)
+    edges = black_edges(black, torch.ones_like(valid))
+    filled = fill_invalid(black[None], torch.ones_like(valid)[None])[0]
+    assert filled.isfinite().all()
+    if not edges.any():
+        assert torch.equal(filled, black)
+    if valid.all():
+        assert not edges.any()

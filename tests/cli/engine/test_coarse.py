@@ -108,7 +108,7 @@ def test_what_is_known_to_be_empty_is_not_read(make_engine, model):
     valid[:64] = True
     with TemporaryDirectory() as scratch:
         engine = replace(make_engine(Path(scratch)), reader=Counted)
-        engine.run(model, np.zeros((3, 512, 512), np.float32), valid, overlap=0, batch=4)
+        engine.run(model, np.full((3, 512, 512), 0.5, np.float32), valid, overlap=0, batch=4)
     # the first reader is that of the tiles: once all at half the size, then of the scene itself the first two rows,
     # which one row of tiles of the halved scene covers
     tiles = next(iter(reads.values()))

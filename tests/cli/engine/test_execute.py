@@ -88,6 +88,20 @@ def test_smoothed_fields_equal_the_plain_network(engine, make_model, picture, ho
     assert gap(outcome.image[:, valid], engine.plain(model, hazy, valid)[:, valid]) < CLOSE
 
 
+@pytest.mark.parametrize("tier", TIERS)
+def test_black_edges_of_which_nothing_is_said_equal_the_plain_network(engine, make_model, picture, tier):
+    model, hazy = make_model(tile_statistics=True, smoothing=10.0, coarse_share=0.4), picture(420, 450)
+    ground = np.arange(450) + 0.3 * np.arange(420)[:, None] > 300
+    hazy[:, ~ground] = 0
+
+    outcome = engine.run(model, hazy, residuals=tier, batch=4, chunk_tokens=16)
+
+    assert gap(outcome.image, engine.plain(model, hazy)) < CLOSE
+    # tiles of nothing but black count as tiles without data, and what they border on is not drawn to them
+    said = engine.run(model, hazy, ground, residuals=tier, batch=4, chunk_tokens=16)
+    assert gap(outcome.image[:, ground], said.image[:, ground]) < 0.1 * gap(said.image[:, ground], hazy[:, ground])
+
+
 def test_windows_wider_and_higher_than_one_of_the_output_fit_together(engine, model, picture):
     hazy = picture(520, 1030)
     assert gap(engine.run(model, hazy, batch=16).image, engine.plain(model, hazy)) < CLOSE
