@@ -78,11 +78,9 @@ def read_tiles(scene: SceneReader[SourceBlock], grid: TileGrid, members: Sequenc
         run = [index for _, index in beside]
         strip_values, strip_valid = _read_mirrored(scene, grid, run[0], run[-1])
         channels = len(strip_values)
-        # black edges of which the file does not say that they are no data are 0
-        shown = strip_valid & strip_values.any(axis=0)
         for position, index in enumerate(run):
             part = slice(position * grid.step, position * grid.step + grid.tile)
-            if shown[:, part].any():
+            if _shows_ground(strip_values[:, :, part], strip_valid[:, part]):
                 indices.append(index)
                 values.append(strip_values[:, :, part])
                 valid.append(strip_valid[:, part])
@@ -96,6 +94,18 @@ def read_tiles(scene: SceneReader[SourceBlock], grid: TileGrid, members: Sequenc
         np.stack(values, out=all_values)
         np.stack(valid, out=all_valid)
     return TileBatch(number, tuple(indices), all_values, all_valid)
+
+
+def _shows_ground(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> bool:
+    """Whether a tile has data, and not black alone: edges of which a file does not say that they are no data are 0."""
+    if not valid.any():
+        return False
+    # mostly the first few pixels say so
+    for step in (8, 1):
+        few = (slice(None, None, step), slice(None, None, step))
+        if (valid[few] & values[:, *few].any(axis=0)).any():
+            return True
+    return False
 
 
 def _read_mirrored(

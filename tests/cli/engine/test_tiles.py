@@ -67,3 +67,16 @@ def test_a_batch_without_data_has_no_tiles(make_engine):
     assert tiles.indices == ()
     assert tiles.values.shape == (0, 3, TILE, TILE)
     assert tiles.valid.shape == (0, TILE, TILE)
+
+
+@pytest.mark.parametrize("where", [(0, 0), (5, 9), (TILE - 1, TILE - 1)])
+def test_tiles_of_nothing_but_black_are_left_out(make_engine, where):
+    grid = TileGrid(TILE, 3 * TILE, TILE, 0)
+    picture, valid = pixels(TILE, 3 * TILE), np.ones((TILE, 3 * TILE), bool)
+    picture[:, :, TILE:] = 0
+    picture[1, where[0], 2 * TILE + where[1]] = 1e-6
+
+    assert read_batch(make_engine.reader(picture, valid), grid, 0, 3).indices == (0, 2)
+
+    valid[where[0], 2 * TILE + where[1]] = False
+    assert read_batch(make_engine.reader(picture, valid), grid, 0, 3).indices == (0,)
