@@ -69,6 +69,20 @@ def test_a_changed_scene_has_the_restored_values(
     assert np.abs(load(dst).pixels - expected).max() <= tolerance + 1e-4
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_perfectly_black_stays_black(
+    make_tiff: Make, restore: Run, load: Any, rng: np.random.Generator, dtype: str
+) -> None:
+    pixels = picture(rng, dtype)
+    pixels[:, :, 400:] = 0
+    # dark in one band alone is a colour
+    pixels[1, :50] = 0
+    result = load(restore(make_tiff(pixels), scale_range=(0.0, 200.0), change=lambda v: v - np.float32(0.1))).pixels
+    assert (result[:, :, 400:] == 0).all()
+    if np.dtype(dtype).kind != "u":
+        assert (result[1, :50, :400] < 0).all()
+
+
 def test_bands_that_are_no_colours_come_out_bit_for_bit(
     make_tiff: Make, restore: Run, load: Any, rng: np.random.Generator
 ) -> None:
