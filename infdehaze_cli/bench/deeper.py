@@ -40,8 +40,9 @@ def _copy(src: Path, dst: Path, old: str, new: str, factor: float) -> None:
             raise UsageError(
                 f"{src} holds {source.dtypes[0]}, not {old}. Leave --bits out, or give pictures of 8 bits."
             )
+        kept = {key: source.profile[key] for key in ("height", "width", "count", "crs", "transform")}
         nodata = None if source.nodata is None else source.nodata * factor
-        profile = {**source.profile, "driver": "GTiff", "dtype": new, "nodata": nodata, "compress": "deflate"}
+        profile = {**kept, "driver": "GTiff", "dtype": new, "nodata": nodata, "compress": "deflate"}
         pixels = np.clip(np.rint(source.read() * factor), 0, np.iinfo(new).max).astype(new)
         with rasterio.open(dst, "w", **profile) as out:
             out.colorinterp = source.colorinterp

@@ -96,9 +96,10 @@ def test_pictures_are_cleaned_with_more_bits_and_scored_with_eight(cli, clear, r
         assert abs(hazy.pixels.astype(int) - restored.pixels).mean() < 64
 
 
+@pytest.mark.parametrize("packed", [{}, {"compress": "jpeg", "photometric": "ycbcr", "interleave": "pixel"}])
 @pytest.mark.parametrize("bits", [9, 12, 16])
-def test_more_bits_hold_the_same_picture(make_raster, read_raster, tmp_path, bits):
-    path = make_raster("a.tif", height=40, width=50, profile={"nodata": 7})
+def test_more_bits_hold_the_same_picture(make_raster, read_raster, tmp_path, bits, packed):
+    path = make_raster("a.tif", height=40, width=50, profile={"nodata": 7, **packed})
 
     widen(path, tmp_path / "wide.tif", bits)
     narrow(tmp_path / "wide.tif", tmp_path / "back.tif", bits)
