@@ -50,7 +50,8 @@ def fill_invalid(tiles_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
 
 def _may_have_black_edges(tiles_BCHW: Tensor) -> Tensor:
     """Return (B,) False for tiles without a black pixel where every edge has one: quicker than to look for edges."""
-    looked_at = tiles_BCHW[:, :, ::PATCH, ::PATCH], tiles_BCHW[:, :, -1:, ::PATCH], tiles_BCHW[:, :, ::PATCH, -1:]
+    every, last = slice(None, None, PATCH), slice(-1, None)
+    looked_at = (tiles_BCHW[:, :, rows, cols] for rows in (every, last) for cols in (every, last))
     return torch.stack([(x == 0).all(1).flatten(1).any(1) for x in looked_at]).any(0)
 
 
