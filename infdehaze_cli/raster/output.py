@@ -204,8 +204,8 @@ class OutputWriter:
             restored = restored.mean(axis=0, dtype=np.float64).astype(np.float32)[np.newaxis]
         if not block.valid.all():
             restored = np.where(block.valid, restored, block.values[: len(restored)])
-        if scene.dtype.kind != "u":
-            # nothing lies over what is perfectly black, and below 0 such values would not be clipped
+        if scene.dtype.kind != "u" and scene.limits.lo == 0:
+            # nothing lies over what is perfectly black, and these types would not clip it at 0
             restored = np.where((block.values == 0).all(axis=0), block.values[: len(restored)], restored)
         out = native.copy()
         for channel, band in enumerate(scene.colour_bands):

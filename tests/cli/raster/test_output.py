@@ -83,6 +83,11 @@ def test_what_is_perfectly_black_stays_black(
         assert (result[1, :50, :400] < 0).all()
 
 
+def test_the_lowest_of_negative_values_is_no_black(make_tiff: Make, restore: Run, load: Any) -> None:
+    source = make_tiff(np.full((3, 8, 8), -50, np.int16))
+    assert (load(restore(source, scale_range=(-50.0, 50.0), change=lambda v: v - np.float32(0.1))).pixels == -60).all()
+
+
 def test_bands_that_are_no_colours_come_out_bit_for_bit(
     make_tiff: Make, restore: Run, load: Any, rng: np.random.Generator
 ) -> None:
