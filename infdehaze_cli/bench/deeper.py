@@ -8,23 +8,26 @@ import numpy as np
 import rasterio
 
 from infdehaze_cli.errors import UsageError
-from infdehaze_cli.raster import gdal_environment
+from infdehaze_cli.geometry import Window
+from infdehaze_cli.raster import Scene, gdal_environment
 
 
 def widen(src: Path, dst: Path, bits: int) -> None:
-    """Write a uint8 picture as uint16 of so many bits: each value times a power of two.
+    """Write a uint8 picture as uint16 of so many bits: each value times ``2 ** (bits - 8)``; no tag says how many.
 
     Parameters
     ----------
     src, dst
-        The picture, and the GeoTIFF to write.
+        The picture, which is read whole, and the GeoTIFF to write.
     bits
-        8 to 16. A value of 255 becomes one below ``2 ** bits``, which no band of the file says.
+        8 to 16.
 
     Raises
     ------
+    InputError
+        If the picture cannot be read.
     UsageError
-        If the picture is not uint8.
+        If it is not uint8.
     """
     _copy(src, dst, "uint8", "uint16", 2.0 ** (bits - 8))
 
@@ -35,15 +38,18 @@ def narrow(src: Path, dst: Path, bits: int) -> None:
 
 
 def _copy(src: Path, dst: Path, old: str, new: str, factor: float) -> None:
-    with gdal_environment(), rasterio.open(src) as source:
-        if source.dtypes[0] != old:
-            raise UsageError(
-                f"{src} holds {source.dtypes[0]}, not {old}. Leave --bits out, or give pictures of 8 bits."
-            )
-        kept = {key: source.profile[key] for key in ("height", "width", "count", "crs", "transform")}
-        nodata = None if source.nodata is None else source.nodata * factor
-        profile = {**kept, "driver": "GTiff", "dtype": new, "nodata": nodata, "compress": "deflate"}
-        pixels = np.clip(np.rint(source.read() * factor), 0, np.iinfo(new).max).astype(new)
-        with rasterio.open(dst, "w", **profile) as out:
-            out.colorinterp = source.colorinterp
-            out.write(pixels)
+    with gdal_environment(), Scene.open(src) as scene:
+        if scene.dtype != old:
+            raise UsageError(f"{src} holds {scene.dtype}, not {old}. Leave --bits out, or give pictures of 8 bits.")
+        block = scene.read(Window(0, 0, scene.height, scene.width))
+        creation = scene.metadata.creation()
+        if creation.get("nodata") is not None:
+            creation["nodata"] *= factor
+        shape = {"count": len(block.native), "height": scene.height, "width": scene.width, "dtype": new}
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(dst, "w", driver="GTiff", compress="deflate", **{**creation, **shape}) as out,
+        ):
+            out.write(np.clip(np.rint(block.native * factor), 0, np.iinfo(new).max).astype(new))
+            if block.mask is not None:
+                out.write_mask(block.mask)

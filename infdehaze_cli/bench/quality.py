@@ -201,20 +201,23 @@ def _clean(case: Case, folder: Path, config: RunConfig, bits: int) -> dict[str, 
         hazy = place("hazy")
         synthesise(case.clear, hazy, style=case.group, seed=case.seed, format="gtiff", overwrite=True)
     rasters = {INPUT: hazy, OURS: place("restored"), **{name: place(name) for name in CLASSICAL}}
-    with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
-        given = hazy
-        if bits > 8:
-            given = Path(temporary) / "given.tif"
-            widen(hazy, given, bits)
-        for name in METHODS[1:]:
-            result = rasters[name] if bits == 8 else Path(temporary) / "result.tif"
-            if name == OURS:
-                dehaze(given, result, config=config, format="gtiff", overwrite=True)
-            else:
-                clean_classically(given, result, CLASSICAL[name])
-            if bits > 8:
-                narrow(result, rasters[name], bits)
+    for method in METHODS[1:]:
+        _apply(method, hazy, rasters[method], config, bits)
     return rasters if case.clear is None else {**rasters, TRUTH: case.clear}
+
+
+def _apply(method: str, hazy: Path, result: Path, config: RunConfig, bits: int) -> None:
+    """Write what a method makes of a raster, with 8 bits again if it was given more."""
+    if bits > 8:
+        with tempfile.TemporaryDirectory(prefix="infdehaze-bench-") as temporary:
+            given, found = Path(temporary) / "given.tif", Path(temporary) / "found.tif"
+            widen(hazy, given, bits)
+            _apply(method, given, found, config, 8)
+            narrow(found, result, bits)
+    elif method == OURS:
+        dehaze(hazy, result, config=config, format="gtiff", overwrite=True)
+    else:
+        clean_classically(hazy, result, CLASSICAL[method])
 
 
 def _score(rasters: Mapping[str, Path], tile: int, overlap: int) -> dict[str, Scores]:

@@ -111,6 +111,31 @@ def test_more_bits_hold_the_same_picture(make_raster, read_raster, tmp_path, bit
         assert dataset.nodata == 7 * 2 ** (bits - 8)
 
 
+def test_more_bits_keep_a_mask(make_raster, tmp_path):
+    path, mask = make_raster("a.tif"), np.full((96, 120), 255, np.uint8)
+    mask[:30] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(mask)
+
+    widen(path, tmp_path / "wide.tif", 12)
+    narrow(tmp_path / "wide.tif", tmp_path / "back.tif", 12)
+
+    for name in ("wide.tif", "back.tif"):
+        with rasterio.open(tmp_path / name) as dataset:
+            assert (dataset.dataset_mask() == mask).all()
+    assert not list(tmp_path.glob("*.msk"))
+
+
+def test_a_broken_picture_is_named_with_more_bits_too(cli, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.tif").write_text("not a picture")
+
+    ended = cli("bench", "quality", "--clear", tmp_path / "broken", "--bits", "12", "-q")
+
+    assert ended.code == 3
+    assert "a.tif" in ended.err
+
+
 def test_pictures_that_have_more_bits_already_are_refused(cli, make_raster, tmp_path):
     (tmp_path / "deep").mkdir()
     make_raster("deep/a.tif", np.full((3, 64, 64), 999, np.uint16))
