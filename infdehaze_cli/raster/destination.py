@@ -26,8 +26,8 @@ _SIDECARS = (".aux.xml", ".msk", ".ovr", ".msk.ovr")
 
 _WRITE_BITS = 0o222
 
-#: What a COG takes on its way, as a share of the plain pixels: the packed file, the unpacked overviews.
-_COG_SHARE = 4 / 3
+#: What overviews that are not packed take, as a share of the plain pixels.
+_OVERVIEWS_SHARE = 1 / 3
 
 
 class Target(Protocol):
@@ -157,8 +157,12 @@ def _sidecars(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in _SIDECARS]
 
 
-def check_free_space(scene: Scene, count: int, work_dir: Path, folder: Path, *, cog: bool) -> None:
+def check_free_space(
+    scene: Scene, count: int, work_dir: Path, folder: Path, *, cog: bool, overviews_first: bool = False
+) -> None:
     """Check that the file systems have room for ``count`` bands of the scene; GDAL would not always notice.
+
+    Overviews of a COG that are made first lie in ``work_dir``, others in ``folder`` while they are packed.
 
     Raises
     ------
@@ -168,7 +172,8 @@ def check_free_space(scene: Scene, count: int, work_dir: Path, folder: Path, *, 
     raw = scene.height * scene.width * count * scene.dtype.itemsize
     needs = [(folder, raw)]
     if cog:
-        needs = [(work_dir, raw), (folder, int(raw * _COG_SHARE))]
+        overviews = int(raw * _OVERVIEWS_SHARE)
+        needs = [(work_dir, raw + overviews * overviews_first), (folder, raw + overviews * (not overviews_first))]
         if work_dir.is_dir() and work_dir.stat().st_dev == folder.stat().st_dev:
             needs = [(folder, sum(need for _, need in needs))]
     for place, need in needs:

@@ -25,6 +25,7 @@ from infdehaze_cli.raster.destination import (
     write_error,
 )
 from infdehaze_cli.raster.locations import is_local
+from infdehaze_cli.raster.overviews import Overviews, can_be_made, is_fill
 from infdehaze_cli.raster.profiles import (
     NO_OPTIONS,
     check_lossy,
@@ -113,12 +114,15 @@ class OutputWriter:
         self._raw = (work_dir or self._target.folder) / f"{name}.raw.tmp.tif" if self._cog else self._final
         if overrides:
             check_options(self._metadata, scene.dtype, self._options, cog=self._cog)
-        check_free_space(scene, len(self._bands), self._raw.parent, self._target.folder, cog=self._cog)
+        self._overviews_first = self._cog and can_be_made(scene.height, scene.width, self._metadata, self._options)
+        folders = (self._raw.parent, self._target.folder)
+        check_free_space(scene, len(self._bands), *folders, cog=self._cog, overviews_first=self._overviews_first)
         for left in (self._raw, self._final):
             remove_all(left)
         self._tags = {**tags, "INFDEHAZE_SCALE_RANGE": str(scene.limits)}
         self._dataset: Any = None
-        self._create(intermediate_options() if self._cog else self._options)
+        self._overviews: Overviews | None = None
+        self._create({**intermediate_options(), "SPARSE_OK": "YES"} if self._cog else self._options)
 
     def _create(self, options: Mapping[str, str]) -> None:
         """Open the first file and write the metadata."""
@@ -126,7 +130,8 @@ class OutputWriter:
         try:
             self._dataset = open_quietly(
                 self._raw,
-                "w",
+                # overviews are made from what is written
+                "w+" if self._overviews_first else "w",
                 driver="GTiff",
                 height=scene.height,
                 width=scene.width,
@@ -135,6 +140,9 @@ class OutputWriter:
                 **{**self._metadata.creation(), **options},
             )
             self._metadata.apply(self._dataset, self._tags, band_domain=CARRIER_DOMAIN if self._cog else "")
+            if self._overviews_first:
+                largest = int(self._options["BLOCKSIZE"])
+                self._overviews = Overviews(self._dataset, self._raw, self._metadata, options, largest)
         except GDAL_ERRORS as error:
             failed = write_error(
                 f"Cannot create {self._raw}", error, self._raw.parent, advice="check that its folder can be written"
@@ -183,12 +191,17 @@ class OutputWriter:
         if mask is None and self._metadata.has_mask:
             mask = np.where(block.valid, np.uint8(255), np.uint8(0))
         window = to_rasterio(block.window)
+        # most of many mosaics
+        empty = self._cog and mask is None and not block.valid.any() and is_fill(native, self._metadata.nodata)
         try:
             with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-                self._dataset.write(native, window=window)
+                if not empty:
+                    self._dataset.write(native, window=window)
                 if mask is not None:
                     self._dataset.write_mask(mask, window=window)
-            self._sums.add(window, native, mask)
+                self._sums.add(window, native, mask)
+                if self._overviews is not None:
+                    self._overviews.take(block.window, empty=empty)
         except GDAL_ERRORS as error:
             raise self._failed(error) from error
         self._written += block.window.pixels
@@ -231,12 +244,16 @@ class OutputWriter:
         if self._written < scene.height * scene.width:
             raise ValueError("finish was called before all windows were written")
         try:
+            if self._overviews is not None:
+                self._overviews.close()
             self._dataset.close()
             shape, dtype = (len(self._bands), scene.height, scene.width), scene.dtype.name
-            lossless = is_lossless(self._options)
+            overviews = () if self._overviews is None else tuple(self._overviews.sums)
+            exact = is_lossless(self._options)
+            exact_overviews = is_lossless(self._options, overviews=True)
             if self._cog:
-                if not lossless:
-                    verify(self._raw, shape, dtype, written=self._sums)
+                if not (exact and exact_overviews):
+                    verify(self._raw, shape, dtype, sparse=True, written=self._sums, overviews=overviews)
                 make_cog(self._raw, self._final, self._options)
                 remove_all(self._raw)
             verify(
@@ -246,7 +263,8 @@ class OutputWriter:
                 sparse="SPARSE_OK" in self._options,
                 metadata=self._metadata.with_items(self._tags),
                 cog=self._cog,
-                written=self._sums if lossless else None,
+                written=self._sums if exact else None,
+                overviews=overviews if exact_overviews else (),
             )
             if is_local(self._dst):
                 sync(self._final)
@@ -294,6 +312,8 @@ class OutputWriter:
     def _remove(self) -> None:
         """Remove whatever has been written under a temporary name."""
         if self._dataset is not None:
+            if self._overviews is not None:
+                self._overviews.abandon()
             abandon(self._dataset, self._raw)
         remove_all(self._raw)
         remove_all(self._final)

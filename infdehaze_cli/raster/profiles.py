@@ -110,7 +110,6 @@ def cog_options(overrides: Mapping[str, str]) -> dict[str, str]:
         "BLOCKSIZE": "512",
         "BIGTIFF": "IF_SAFER",
         "OVERVIEWS": "AUTO",
-        "OVERVIEW_RESAMPLING": "AVERAGE",
         "NUM_THREADS": "ALL_CPUS",
         "COPY_SRC_MDD": "YES",
     }
@@ -120,9 +119,16 @@ def cog_options(overrides: Mapping[str, str]) -> dict[str, str]:
         options.setdefault("PREDICTOR", "YES")
     if packing == "DEFLATE":
         options.setdefault("LEVEL", _DEFLATE_LEVEL)
+    if "RESAMPLING" not in options:
+        # it would stand below that one
+        options.setdefault("OVERVIEW_RESAMPLING", "AVERAGE")
     return options
 
 
-def is_lossless(options: Mapping[str, str]) -> bool:
-    """Whether a file with these creation options holds the very pixels that were written."""
-    return options["COMPRESS"].upper() in _LOSSLESS and not options.keys() & {"NBITS", "DISCARD_LSB"}
+def is_lossless(options: Mapping[str, str], *, overviews: bool = False) -> bool:
+    """Whether a file with these creation options holds the very pixels that were written, or its ``overviews`` do."""
+    packing = options["COMPRESS"].upper()
+    if overviews:
+        other = options.get("OVERVIEW_COMPRESS", "AUTO").upper()
+        packing = packing if other == "AUTO" else other
+    return packing in _LOSSLESS and not options.keys() & {"NBITS", "DISCARD_LSB"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
@@ -71,6 +71,7 @@ def verify(
     metadata: Metadata | None = None,
     cog: bool = False,
     written: Written | None = None,
+    overviews: Sequence[Written] = (),
 ) -> None:
     """Check that a GeoTIFF has a shape and dtype, and only blocks that can be decoded.
 
@@ -90,6 +91,8 @@ def verify(
         Whether it has to be a COG, from its header to the sizes that stand before each block.
     written
         What it has to hold, unless its packing loses something.
+    overviews
+        The same of its overviews, from the largest on, where it is known.
 
     Raises
     ------
@@ -110,10 +113,13 @@ def verify(
         blocks = _Blocks(dataset, path, sparse=sparse, framed=cog)
         blocks.check(dataset)
         _decode(dataset) if written is None else written.check(dataset)
-        for level in range(len(dataset.overviews(1))):
+        levels = len(dataset.overviews(1))
+        if overviews and levels != len(overviews):
+            raise StorageError(f"{path} did not get its overviews; check the disk and try again.")
+        for level in range(levels):
             with open_quietly(path, NUM_THREADS="ALL_CPUS", OVERVIEW_LEVEL=level) as overview:
                 blocks.check(overview, level)
-                _decode(overview)
+                _decode(overview) if not overviews else overviews[level].check(overview)
 
 
 def _decode(dataset: Any) -> None:
