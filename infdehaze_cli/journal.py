@@ -12,7 +12,7 @@ import os
 import time
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
@@ -23,7 +23,7 @@ from .errors import StorageError
 from .plan import Plan
 from .retry import persist
 
-FORMAT = 4
+FORMAT = 5
 """Another one when its lines change, or what is computed from the same request: older runs then start afresh."""
 
 SYNC_SECONDS = 10.0
@@ -51,16 +51,18 @@ class Progress(ABC):
     Attributes
     ----------
     encoded : dict
-        Batches whose residuals and latents are on disk, with those of their tiles that hold data.
-    mixed : frozenset of int or None
-        The tiles of the scene that hold data, once its latents after the bottleneck are on disk.
+        Batches whose residuals and latents are on disk, with those of their tiles that hold data, and in how many
+        pixels.
+    mixed : dict or None
+        The tiles of the scene that hold data, and in how many pixels, once its latents after the bottleneck are on
+        disk.
     decoded : dict
         Batches whose fields are on disk, with the number of their tiles.
     """
 
     def __init__(self) -> None:
-        self.encoded: dict[int, tuple[int, ...]] = {}
-        self.mixed: frozenset[int] | None = None
+        self.encoded: dict[int, dict[int, int]] = {}
+        self.mixed: dict[int, int] | None = None
         self.decoded: dict[int, int] = {}
 
     @abstractmethod
@@ -69,9 +71,9 @@ class Progress(ABC):
     def _take(self, entry: dict[str, Any]) -> None:
         """Take in a line that says what is done."""
         if "encoded" in entry:
-            self.encoded[entry["encoded"]] = tuple(entry["tiles"])
+            self.encoded[entry["encoded"]] = _told(entry["tiles"])
         elif "mixed" in entry:
-            self.mixed = frozenset(tile for first, last in entry["mixed"] for tile in range(first, last + 1))
+            self.mixed = _told(entry["mixed"])
         elif "decoded" in entry:
             self.decoded[entry["decoded"]] = entry["tiles"]
 
@@ -80,18 +82,15 @@ class Progress(ABC):
         """Whether anything of this look is done."""
         return bool(self.encoded or self.decoded) or self.mixed is not None
 
-    def add_encoded(self, batch: int, tiles: tuple[int, ...]) -> None:
-        """Write down that all of a batch is on disk."""
-        self.encoded[batch] = tiles
-        self._append({"encoded": batch, "tiles": tiles})
+    def add_encoded(self, batch: int, known: Mapping[int, int]) -> None:
+        """Write down that all of a batch is on disk: its tiles with data, and their pixels that hold some."""
+        self.encoded[batch] = dict(known)
+        self._append({"encoded": batch, "tiles": _spans(known)})
 
-    def add_mixed(self, tiles: Iterable[int]) -> None:
-        """Write down that the latents after the bottleneck are on disk, and which tiles of the scene hold data."""
-        self.mixed = frozenset(tiles)
-        # runs of neighbours: a scene has up to millions of tiles
-        runs = groupby(enumerate(sorted(self.mixed)), key=lambda pair: pair[1] - pair[0])
-        spans = [[run[0][1], run[-1][1]] for run in (list(pairs) for _, pairs in runs)]
-        self._append({"mixed": spans}, sync=True)
+    def add_mixed(self, known: Mapping[int, int]) -> None:
+        """Write down that the latents after the bottleneck are on disk, and the same of all tiles of the scene."""
+        self.mixed = dict(known)
+        self._append({"mixed": _spans(known)}, sync=True)
 
     def add_decoded(self, batch: int, tiles: int) -> None:
         """Write down that the fields of a batch are on disk."""
@@ -216,6 +215,17 @@ class Journal(Progress):
             f"The journal {self._path} cannot be kept ({error.strerror or error}). "
             "Free some space, or name another folder with --scratch."
         )
+
+
+def _spans(known: Mapping[int, int]) -> list[list[int]]:
+    """Return runs of neighbours that hold as much: a scene has up to millions of tiles, most of them full."""
+    runs = groupby(enumerate(sorted(known)), key=lambda pair: (pair[1] - pair[0], known[pair[1]]))
+    return [[run[0][1], run[-1][1], known[run[0][1]]] for run in (list(pairs) for _, pairs in runs)]
+
+
+def _told(spans: list[list[int]]) -> dict[int, int]:
+    """Undo :func:`_spans`."""
+    return {tile: pixels for first, last, pixels in spans for tile in range(first, last + 1)}
 
 
 def _check(text: bytes) -> bytes:

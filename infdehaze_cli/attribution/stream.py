@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from infdehaze.attribution import OBJECTIVES, path_points
 from infdehaze.field_window import FieldWindow
-from infdehaze.filling import fill_invalid
+from infdehaze.filling import fill_and_weigh, fill_invalid
 from infdehaze.network import InfDehaze
 from numpy.typing import NDArray
 from torch import Tensor
@@ -152,14 +152,15 @@ class _Run:
         """
         self._each("encode", range(self._grid.count), partial(self._encode, position), self._reporter.advance)
         out_hwC = pullback.forward(self._latent_hwC)
-        found: dict[int, Tensor] = {}
+        found: dict[int, tuple[Tensor, Tensor]] = {}
         self._each("decode", self._field_window.tiles, partial(self._decode, position, out_hwC, found))
         indices = tuple(found)
+        fields, weights = (torch.stack(parts) for parts in zip(*found.values(), strict=True))
         with self._once("window"):
-            leaf = self._device.to_device(torch.stack(list(found.values()))).requires_grad_()
+            leaf, weight_M = self._device.to_device(fields).requires_grad_(), self._device.to_device(weights)
             hazy, clear = self._device.to_device(self._ends_6HW).chunk(2)
             pixels = (clear + position * (hazy - clear))[None].requires_grad_()
-            fields = self._field_window.fields(leaf, indices)
+            fields = self._field_window.fields(leaf, indices, weight_M)
             value = self._objective(pixels, fields, self._device.to_device(self._valid_HW)[None])
             grads = torch.autograd.grad(value, (leaf, pixels), allow_unused=True, materialize_grads=True)
             grad_MFhw, direct_13HW = self._device.to_host(list(grads)).wait()
@@ -202,18 +203,24 @@ class _Run:
 
     def _encode(self, position: float, tiles: TileBatch, part: slice) -> None:
         with torch.no_grad():
-            latent = self._model.encoder(self._tiles_at(position, tiles, part))[-1]
+            latent = self._model.encoder(self._tiles_at(position, tiles, part)[0])[-1]
         for index, of_tile in zip(tiles.indices[part], self._device.to_host([latent]).wait()[0], strict=True):
             self._latent_hwC[self._cells(index)] = of_tile
             self._occupied_hw[self._cells(index)] = True
 
     def _decode(
-        self, position: float, out_hwC: Tensor, found: dict[int, Tensor], tiles: TileBatch, part: slice
+        self,
+        position: float,
+        out_hwC: Tensor,
+        found: dict[int, tuple[Tensor, Tensor]],
+        tiles: TileBatch,
+        part: slice,
     ) -> None:
         with torch.no_grad():
-            residuals = self._model.encoder(self._tiles_at(position, tiles, part))
-            fields = self._model.decoder(self._stack(out_hwC, tiles.indices[part]), residuals)
-        found.update(zip(tiles.indices[part], self._device.to_host([fields]).wait()[0], strict=True))
+            pixels, weight = self._tiles_at(position, tiles, part)
+            fields = self._model.decoder(self._stack(out_hwC, tiles.indices[part]), self._model.encoder(pixels))
+        both = zip(*self._device.to_host([fields, weight]).wait(), strict=True)
+        found.update(zip(tiles.indices[part], both, strict=True))
 
     def _decode_back(
         self,
@@ -227,7 +234,7 @@ class _Run:
         """Take the gradient from the fields of tiles to what the bottleneck gave them."""
         indices = tiles.indices[part]
         with torch.no_grad():
-            residuals = self._model.encoder(self._tiles_at(position, tiles, part))
+            residuals = self._model.encoder(self._tiles_at(position, tiles, part)[0])
         leaf = self._stack(out_hwC, indices).requires_grad_()
         given = self._device.to_device(torch.stack([at_fields[index] for index in indices]))
         (grad,) = torch.autograd.grad(self._model.decoder(leaf, residuals), leaf, given)
@@ -280,11 +287,11 @@ class _Run:
         self._metered.add(name)
         return self._device.metered(first)
 
-    def _tiles_at(self, position: float, tiles: TileBatch, part: slice) -> Tensor:
-        """Return tiles at a point of the path, with gaps filled."""
+    def _tiles_at(self, position: float, tiles: TileBatch, part: slice) -> tuple[Tensor, Tensor]:
+        """Return tiles at a point of the path, with gaps filled, and how much they weigh."""
         ends, valid = (self._device.to_device(torch.from_numpy(x[part])) for x in (tiles.values, tiles.valid))
         hazy, clear = ends.chunk(2, 1)
-        return fill_invalid(clear + position * (hazy - clear), valid)
+        return fill_and_weigh(clear + position * (hazy - clear), valid)
 
     def _stack(self, grid_hwC: Tensor, indices: Sequence[int]) -> Tensor:
         """Return what a grid like that of the latents holds of tiles, (M, h, w, C), on the device."""

@@ -77,8 +77,8 @@ class FieldCanvas:
             return self._grid.padded_height
         return max(0, rows * self._step - self._halo) * self._stride
 
-    def add(self, index: int, fields_Fhw: Tensor | None) -> None:
-        """Add the next tile in row-major order; None for a tile without data, whose fields are zero."""
+    def add(self, index: int, fields_Fhw: Tensor | None, weight: float = 1.0) -> None:
+        """Add the next tile in row-major order, with its ``weight``; None for one without data, whose fields are 0."""
         assert index == self._tiles_done, "tiles come in order, so that sums have one order"
         i, j = divmod(index, self._grid.cols)
         if fields_Fhw is not None:
@@ -86,7 +86,7 @@ class FieldCanvas:
             self._reserve(top + self._side)
             weight_h = feather(self._side, self._overlap, i == 0, i == self._grid.rows - 1)
             weight_w = feather(self._side, self._overlap, j == 0, j == self._grid.cols - 1)
-            with_weight = torch.cat([fields_Fhw, torch.ones(1, self._side, self._side)])
+            with_weight = torch.cat([fields_Fhw, torch.ones(1, self._side, self._side)]) * weight
             patch = with_weight * weight_h[:, None] * weight_w
             self._band_Fhw[:, top : top + self._side, left : left + self._side] += patch
         self._tiles_done += 1

@@ -125,7 +125,7 @@ def decode_phase(
                 keeper.put((item.number, fields))
             first = item.number * state.batch
             for index in range(first, min(first + state.batch, state.grid.count)):
-                canvas.add(index, fields.get(index))
+                canvas.add(index, fields.get(index), state.weight(index))
                 reporter.advance()
                 while row < height and canvas.finished_pixels >= min(row + COMPOSE_ROWS, height):
                     take(canvas, row, min(row + COMPOSE_ROWS, height))
@@ -149,7 +149,7 @@ def _decode_part(
     else:
         assert item.tiles is not None
         # rounded as the other tiers round, so that every tier gives the same pixels
-        packed = pack(model.encoder.to_store(encode_tiles(model, device, item.tiles, part)), dtype)
+        packed = pack(model.encoder.to_store(encode_tiles(model, device, item.tiles, part)[0]), dtype)
     residuals = model.encoder.from_store(unpack(packed, model.preset.stored_shapes))
     with device.autocast():
         found = model.decoder(device.to_device(latent_BHWC[part]), residuals)

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from infdehaze.filling import fill_invalid
+from infdehaze.filling import fill_and_weigh
 from infdehaze.network import InfDehaze
 from torch import Tensor
 
@@ -24,13 +24,15 @@ from .threads import BusyClock, Prefetch, Sink
 from .tiles import TileBatch
 
 
-def encode_tiles(model: InfDehaze, device: Device, tiles: TileBatch, part: slice = slice(None)) -> list[Tensor]:
-    """Encode tiles of a batch; the residuals come out in fp32 on the device."""
+def encode_tiles(
+    model: InfDehaze, device: Device, tiles: TileBatch, part: slice = slice(None)
+) -> tuple[list[Tensor], Tensor]:
+    """Encode tiles of a batch: the residuals, in fp32, and the tiles' weights (M,), all on the device."""
     values = device.to_device(torch.from_numpy(tiles.values[part]))
-    values = fill_invalid(values, device.to_device(torch.from_numpy(tiles.valid[part])))
+    values, weight_M = fill_and_weigh(values, device.to_device(torch.from_numpy(tiles.valid[part])))
     with device.autocast():
         residuals = model.encoder(values)
-    return [r.float() for r in residuals]
+    return [r.float() for r in residuals], weight_M
 
 
 def encode_phase(
@@ -57,16 +59,18 @@ def encode_phase(
     def keep(item: tuple[TileBatch | KeptBatch, list[PendingCopy]]) -> None:
         tiles, copies = item
         if isinstance(tiles, KeptBatch):
-            for latent, index in zip(tiles.latents, tiles.indices, strict=True):
-                latents.put(index, latent)
+            for latent, index, pixels in zip(tiles.latents, tiles.indices, tiles.known, strict=True):
+                latents.put(index, latent, pixels)
             return
         parts = [copy.wait() for copy in copies]
-        for latent, index in zip((tile for part in parts for tile in part[0]), tiles.indices, strict=True):
-            latents.put(index, latent)
-        packed = [to_stored(part[1]) for part in parts if len(part) > 1]
+        known = [round(weight * state.grid.tile**2) for part in parts for weight in part[1].tolist()]
+        found = (latent for part in parts for latent in part[0])
+        for latent, index, pixels in zip(found, tiles.indices, known, strict=True):
+            latents.put(index, latent, pixels)
+        packed = [to_stored(part[2]) for part in parts if len(part) > 2]
         if packed:
             store.write(tiles.number, packed[0] if len(packed) == 1 else np.concatenate(packed))
-        encoded.put(tiles.number, tiles.indices, [part[0] for part in parts])
+        encoded.put(tiles.number, dict(zip(tiles.indices, known, strict=True)), [part[0] for part in parts])
 
     batches = encoded.batches(scene, state.grid, state.batch, state.side, holds_data)
     metered = False
@@ -97,7 +101,7 @@ def _encode_part(
     part: slice,
 ) -> None:
     """Encode some tiles of a batch and start their way to the host: latents, and residuals as they are stored."""
-    residuals = encode_tiles(model, device, tiles, part)
+    residuals, weight_M = encode_tiles(model, device, tiles, part)
     # rounded here and not by the storing thread: the device is faster at it, and half the bytes travel
     packed = [] if store.recompute else [pack(model.encoder.to_store(residuals), state.residual_dtype)]
-    copies.append(device.to_host([residuals[-1], *packed]))
+    copies.append(device.to_host([residuals[-1], weight_M, *packed]))

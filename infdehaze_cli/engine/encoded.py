@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ class KeptBatch:
     number: int
     indices: tuple[int, ...]
     """Tiles with data, in order."""
+    known: tuple[int, ...]
+    """Their pixels with data."""
     latents: Tensor
     """float32 (len(indices), side, side, C)."""
 
@@ -48,13 +50,16 @@ class Encoded:
     def __init__(self, latents: ResidualStore | None, journal: Progress | None, in_memory: int) -> None:
         self._latents, self._journal, self._in_memory = latents, journal, in_memory
 
-    def put(self, batch: int, indices: tuple[int, ...], latents: list[Tensor]) -> None:
-        """Keep the latents, (tiles, side, side, C) in parts, unless the residuals are in memory; write it down."""
+    def put(self, batch: int, known: Mapping[int, int], latents: list[Tensor]) -> None:
+        """Keep the latents, (tiles, side, side, C) in parts, unless the residuals are in memory; write it down.
+
+        ``known`` are the tiles in order, with their pixels that hold data.
+        """
         if self._latents is None or batch < self._in_memory:
             return
         self._latents.write(batch, np.concatenate([part.flatten(1).numpy() for part in latents]))
         if self._journal is not None:
-            self._journal.add_encoded(batch, indices)
+            self._journal.add_encoded(batch, known)
 
     def batches(
         self,
@@ -86,9 +91,9 @@ class Encoded:
     def _get(self, number: int, side: int) -> KeptBatch | None:
         if self._latents is None or self._journal is None or number not in self._journal.encoded:
             return None
-        indices = self._journal.encoded[number]
+        known = self._journal.encoded[number]
         rows = torch.from_numpy(self._latents.read(number))
-        return KeptBatch(number, indices, rows.view(len(indices), side, side, -1))
+        return KeptBatch(number, tuple(known), tuple(known.values()), rows.view(len(known), side, side, -1))
 
     @property
     def disk_bytes(self) -> int:

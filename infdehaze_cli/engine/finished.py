@@ -79,18 +79,21 @@ class Finished:
             state.members[number] = tuple(
                 tile for tile in range(first, min(first + plan.batch, plan.tiles)) if tile in mixed
             )
-        for tile in mixed:
-            state.occupy(tile)
+        for tile, known in mixed.items():
+            state.occupy(tile, known)
         return state
 
     def keep_latents(self, state: SceneState) -> None:
-        """Keep the latents after the bottleneck, and which tiles hold data; write it down."""
+        """Keep the latents after the bottleneck, and which tiles hold how much data; write it down."""
         if self._journal is None:
             return
         self._workspace.put_aside(state.latent_HWC, state.side)
         if not self._plan.latents_on_disk:
             self._latents_written = 4 * math.prod(state.latent_HWC.shape)
-        self._journal.add_mixed(tile for tiles in state.members.values() for tile in tiles)
+        full = state.grid.tile**2
+        self._journal.add_mixed(
+            {tile: state.known.get(tile, full) for tiles in state.members.values() for tile in tiles}
+        )
 
     def keep_fields(self, batch: int, fields: Mapping[int, Tensor]) -> None:
         """Keep the fields (F, h, w) of a batch's tiles with data; write it down."""

@@ -28,6 +28,8 @@ class SceneState:
     """bool, the tokens of tiles with data."""
     members: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Tiles with data of each batch."""
+    known: dict[int, int] = field(default_factory=dict)
+    """Pixels with data of each tile that has some, but not all."""
 
     @staticmethod
     def shape(plan: Plan, preset: Preset) -> tuple[int, int, int]:
@@ -46,11 +48,17 @@ class SceneState:
         """Make room for the latents of a scene."""
         return cls.of(plan, preset, workspace.latents(*cls.shape(plan, preset), preset.latent_side))
 
-    def occupy(self, tile: int) -> None:
-        """Note that a tile holds data."""
+    def occupy(self, tile: int, known: int) -> None:
+        """Note that a tile holds data, and in how many pixels."""
+        if known < self.grid.tile**2:
+            self.known[tile] = known
         row, col = divmod(tile, self.grid.cols)
         # through numpy: inference mode, in which the tensor is made, is a matter of the thread
         self.occupied_HW.numpy()[self.rows(row), self.cols(col)] = True
+
+    def weight(self, tile: int) -> float:
+        """Return how much a tile with data weighs; see :func:`infdehaze.filling.fill_and_weigh`."""
+        return self.known.get(tile, self.grid.tile**2) / self.grid.tile**2
 
     def rows(self, tile_row: int) -> slice:
         """Rows of the latent grid that a row of tiles takes."""
@@ -69,12 +77,12 @@ class LatentRows:
         self._row = -1
         self._band_HWC = torch.empty(0)
 
-    def put(self, index: int, latent_HWC: Tensor) -> None:
-        """Take the latent of a tile; tiles come in row-major order, those without data not at all."""
+    def put(self, index: int, latent_HWC: Tensor, known: int) -> None:
+        """Take the latent of a tile of ``known`` pixels; in row-major order, and none without data."""
         row, col = divmod(index, self._state.grid.cols)
         self._go_to(row)
         self._band_HWC.numpy()[:, self._state.cols(col)] = latent_HWC.numpy()
-        self._state.occupy(index)
+        self._state.occupy(index, known)
 
     def finish(self) -> None:
         """Write what is left; rows of tiles without data are zeros."""

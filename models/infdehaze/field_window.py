@@ -71,7 +71,7 @@ class FieldWindow:
         rows, cols = touched(self.rows[1], self.grid.rows), touched(self.cols[1], self.grid.cols)
         return tuple(i * self.grid.cols + j for i in rows for j in cols)
 
-    def fields(self, fields_MFhw: Tensor, tiles: tuple[int, ...]) -> Tensor:
+    def fields(self, fields_MFhw: Tensor, tiles: tuple[int, ...], weight_M: Tensor) -> Tensor:
         """Join, smooth and enlarge the fields of tiles, as :meth:`InfDehaze.forward` does for the whole scene.
 
         Parameters
@@ -80,6 +80,8 @@ class FieldWindow:
             What the decoder says of ``tiles``.
         tiles : tuple of int
             Those of :attr:`tiles` that hold data.
+        weight_M : Tensor
+            Of each of them; see :func:`infdehaze.filling.fill_and_weigh`.
 
         Returns
         -------
@@ -91,11 +93,11 @@ class FieldWindow:
         step, overlap, side = self.grid.step // stride, self.grid.overlap // stride, fields_MFhw.shape[-1]
         shape = fields_MFhw.shape[1] + 1, seen_h.stop - seen_h.start, seen_w.stop - seen_w.start
         canvas_Fhw = fields_MFhw.new_zeros(shape)
-        for patch_Fhw, index in zip(fields_MFhw, tiles, strict=True):
+        for patch_Fhw, index, weight in zip(fields_MFhw, tiles, weight_M, strict=True):
             i, j = divmod(index, self.grid.cols)
             weight_h = feather(side, overlap, i == 0, i == self.grid.rows - 1, patch_Fhw.device)
             weight_w = feather(side, overlap, j == 0, j == self.grid.cols - 1, patch_Fhw.device)
-            patch = torch.cat([patch_Fhw, torch.ones_like(patch_Fhw[:1])]) * weight_h[:, None] * weight_w
+            patch = torch.cat([patch_Fhw, torch.ones_like(patch_Fhw[:1])]) * weight * weight_h[:, None] * weight_w
             top, left = i * step - seen_h.start, j * step - seen_w.start
             bottom, right = min(top + side, shape[1]), min(left + side, shape[2])
             inside = patch[:, max(0, -top) : bottom - top, max(0, -left) : right - left]

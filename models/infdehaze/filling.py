@@ -23,7 +23,14 @@ CELL = 64
 
 
 def fill_invalid(tiles_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Return the tiles of :func:`fill_and_weigh`."""
+    return fill_and_weigh(tiles_BCHW, valid_BHW)[0]
+
+
+def fill_and_weigh(tiles_BCHW: Tensor, valid_BHW: Tensor) -> tuple[Tensor, Tensor]:
     """Give pixels without data something that their tile shows elsewhere; values under them influence nothing.
+
+    Of a tile that holds little data little can be known, so what is said of it weighs as much as it has.
 
     Up to half of a patch takes the mean colour of the rest of it. Patches with less data than that become copies of
     those with more, evenly drawn from the 64 px around or, if there are none, from the tile; where no patch of a tile
@@ -38,14 +45,22 @@ def fill_invalid(tiles_BCHW: Tensor, valid_BHW: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor
-        The very tiles if nothing is missing; a tile without any data is 0.
+    tuple of Tensor
+        The very tiles if nothing is missing; a tile without any data is 0. And (B,), the share of each tile's pixels
+        that hold data, never less than one pixel's.
     """
     whole = (valid_BHW.flatten(1).all(1) & ~_may_have_black_edges(tiles_BCHW)).tolist()
     if all(whole):
-        return tiles_BCHW
-    each = zip(tiles_BCHW, valid_BHW, whole, strict=True)
-    return torch.stack([tile if full else _fill(tile, valid) for tile, valid, full in each])
+        return tiles_BCHW, tiles_BCHW.new_ones(len(whole))
+    known_BHW = valid_BHW.clone()
+    for tile_CHW, known_HW, full in zip(tiles_BCHW, known_BHW, whole, strict=True):
+        if not full:
+            known_HW &= ~black_edges(tile_CHW, known_HW)
+    each = zip(tiles_BCHW, known_BHW, whole, strict=True)
+    filled = torch.stack([tile if full else _fill(tile, known) for tile, known, full in each])
+    pixels = known_BHW[0].numel()
+    # counted in fp32, in which every count up to 2**24 is exact
+    return filled, known_BHW.flatten(1).sum(1).clamp(min=1).to(torch.float32) / pixels
 
 
 def _may_have_black_edges(tiles_BCHW: Tensor) -> Tensor:
@@ -73,7 +88,6 @@ def black_edges(tile_CHW: Tensor, valid_HW: Tensor) -> Tensor:
 
 
 def _fill(tile_CHW: Tensor, valid_HW: Tensor) -> Tensor:
-    valid_HW = valid_HW & ~black_edges(tile_CHW, valid_HW)
     side = gcd(PATCH, *valid_HW.shape)
     # selected, not multiplied: an invalid pixel may be NaN
     known_CPhw = F.pixel_unshuffle(torch.where(valid_HW, tile_CHW, 0)[:, None], side)

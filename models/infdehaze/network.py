@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .bottleneck import Bottleneck
 from .decoder import Decoder
 from .encoder import Encoder
-from .filling import fill_invalid
+from .filling import fill_and_weigh
 from .norm import centre_norms
 from .presets import Preset
 from .sfca import SFCA
@@ -135,7 +135,7 @@ class InfDehaze(nn.Module):
         if grid.overlap % preset.field_stride:
             raise ValueError(f"overlap must be a multiple of {preset.field_stride}")
         tiles = cut_tiles(mirror_pad(hazy_B3HW, grid.padded_height, grid.padded_width), grid).flatten(0, 1)
-        occupied: Tensor | None = None
+        weight_BM111: Tensor | None = None
         occupied_Bhw: Tensor | None = None
         if valid_BHW is None and not self.training:
             valid_BHW = torch.ones_like(hazy_B3HW[:, 0], dtype=torch.bool)
@@ -144,22 +144,21 @@ class InfDehaze(nn.Module):
             valid_tiles = cut_tiles(valid, grid).flatten(0, 1)[:, 0]
             # a tile of nothing but 0 is no ground
             shown = valid_tiles & (tiles != 0).any(1)
-            tiles = fill_invalid(tiles, valid_tiles)
+            tiles, share = fill_and_weigh(tiles, valid_tiles)
             side = preset.latent_side
             occupied = shown.flatten(1).any(1).view(B, grid.count, 1, 1, 1)
+            weight_BM111 = share.view_as(occupied) * occupied
             occupied_Bhw = join_latents(occupied.expand(-1, -1, side, side, 1), grid)[..., 0]
 
         residuals = self.encoder(tiles)
         latent = join_latents(residuals[-1].unflatten(0, (B, grid.count)), grid)
         latent, balance = self.bottleneck.with_balance(latent, occupied_Bhw)
-        fields = self.decoder(split_latents(latent, grid).flatten(0, 1), residuals)
-        if occupied is not None:
-            fields = fields * occupied.flatten(0, 1)
+        fields = self.decoder(split_latents(latent, grid).flatten(0, 1), residuals).unflatten(0, (B, grid.count))
+        ones = torch.ones_like(fields[:, :, :1])
+        if weight_BM111 is not None:
+            fields, ones = fields * weight_BM111, ones * weight_BM111
 
-        joined = join_fields(fields.unflatten(0, (B, grid.count)), grid, preset.field_stride)
-        side = preset.tile // preset.field_stride
-        ones = joined.new_ones(B, grid.count, 1, side, side)
-        weight = join_fields(ones if occupied is None else ones * occupied, grid, preset.field_stride)
+        joined, weight = (join_fields(each, grid, preset.field_stride) for each in (fields, ones))
         return smooth_look(joined, weight, *preset.field_sigmas), balance
 
 

@@ -93,7 +93,7 @@ def test_the_smallest_preset_really_takes_what_was_predicted_or_less(precision, 
     encoding, decoding = (Device(torch.device("cpu"), precision, None) for _ in range(2))
     with torch.inference_mode():
         with encoding.metered(True):
-            packed = pack(encode_tiles(model, encoding, tiles), stored)
+            packed = pack(encode_tiles(model, encoding, tiles)[0], stored)
         assert packed.shape == (batch, row_length(preset.residual_shapes, stored))
         latent = torch.zeros(batch, *preset.residual_shapes[-1])
         with decoding.metered(True), decoding.autocast():

@@ -69,7 +69,7 @@ def weights(make_weights, share):
 
 @pytest.fixture(scope="session")
 def draw(picture):
-    """Write a scene of thirty tiles into a folder."""
+    """Write a scene of thirty tiles, most of which lack some pixels, into a folder."""
 
     def make(folder):
         return _write(folder / "scene.tif", picture)
@@ -103,10 +103,16 @@ def whole(make_whole, share):
     return make_whole(share)
 
 
+def _slanting_stripes():
+    row, col = np.ogrid[:HEIGHT, :WIDTH]
+    return (3 * col + row) % 270 < 70
+
+
 def _write(path, picture):
     pixels = (picture(HEIGHT, WIDTH) * 255).round().astype(np.uint8)
+    pixels[:, _slanting_stripes()] = 0
     place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 463_000, 0, -1, 5_571_000)}
-    shape = {"count": 3, "height": HEIGHT, "width": WIDTH, "dtype": "uint8"}
+    shape = {"count": 3, "height": HEIGHT, "width": WIDTH, "dtype": "uint8", "nodata": 0}
     with rasterio.open(path, "w", driver="GTiff", **shape, **place) as file:
         file.write(pixels)
     return path

@@ -79,7 +79,8 @@ def test_a_part_of_a_mosaic_is_asked_again(clean, src, dst, whole, tmp_path):
 def mosaic_of(part):
     """Return a VRT of one part."""
     bands = "".join(
-        f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{colour}</ColorInterp><SimpleSource>'
+        f'<VRTRasterBand dataType="Byte" band="{band}"><NoDataValue>{part.nodata:g}</NoDataValue>'
+        f"<ColorInterp>{colour}</ColorInterp><SimpleSource>"
         f'<SourceFilename relativeToVRT="1">{Path(part.name).name}</SourceFilename><SourceBand>{band}</SourceBand>'
         "</SimpleSource></VRTRasterBand>"
         for band, colour in enumerate(("Red", "Green", "Blue"), 1)

@@ -20,7 +20,10 @@ FOLDERS = {"journal.jsonl", "residuals", "encoded", "mixed", "fields"}
 def said(lines, key):
     """Return the batches that a journal names, with their number of tiles."""
     tiles = {line[key]: line["tiles"] for line in lines if key in line}
-    return {batch: named if isinstance(named, int) else len(named) for batch, named in tiles.items()}
+    return {
+        batch: told if isinstance(told, int) else sum(last + 1 - first for first, last, _ in told)
+        for batch, told in tiles.items()
+    }
 
 
 @pytest.mark.parametrize("place", ["encoding", "mixing", "decoding", "loading", "writing", "finishing"])

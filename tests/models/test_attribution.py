@@ -5,6 +5,7 @@ import torch
 from infdehaze import load_model
 from infdehaze.attribution import OBJECTIVES, attribute, path_points
 from infdehaze.field_window import FieldWindow
+from infdehaze.filling import fill_and_weigh
 from infdehaze.tiling import TileGrid, cut_tiles, join_latents, mirror_pad, split_latents
 
 from infdehaze_cli.geometry import Window
@@ -114,22 +115,28 @@ def test_light_is_what_dehazing_takes_away():
 
 @pytest.mark.parametrize("window", [(0, 0, 1, 1), (70, 90, 20, 33), (150, 0, 15, 220), (0, 0, 165, 220)])
 @pytest.mark.parametrize("sigmas", [{}, {"smoothing": 8.0, "airlight_smoothing": 16.0}])
-def test_fields_of_a_window_equal_those_of_the_scene(make_model, scene, window, sigmas):
-    model, hazy = make_model(**sigmas), scene(165, 220)
+@pytest.mark.parametrize("gap", [0, 50])
+def test_fields_of_a_window_equal_those_of_the_scene(make_model, scene, window, sigmas, gap):
+    model, hazy, valid = make_model(**sigmas), scene(165, 220), torch.ones(1, 165, 220, dtype=torch.bool)
+    valid[:, 20:, 100 : 100 + gap] = False
     row, col, height, width = window
     grid = TileGrid(165, 220, model.preset.tile, model.preset.overlap)
     with torch.no_grad():
-        whole = model(hazy).fields_B9HW[..., row : row + height, col : col + width]
-        every = every_field(model, hazy, grid)
+        whole = model(hazy, valid_BHW=valid).fields_B9HW[..., row : row + height, col : col + width]
+        every, weight_M = every_field(model, hazy, valid, grid)
         part = FieldWindow(model.preset, grid, *window)
-        found = part.fields(every[list(part.tiles)], part.tiles)
+        found = part.fields(every[list(part.tiles)], part.tiles, weight_M[list(part.tiles)])
 
     assert len(part.tiles) < grid.count or window[2] == 165
     torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
 
 
-def every_field(model, hazy, grid):
-    """Return the fields of each tile of a picture, (M, F, h, w)."""
-    residuals = model.encoder(cut_tiles(mirror_pad(hazy, grid.padded_height, grid.padded_width), grid)[0])
+def every_field(model, hazy, valid, grid):
+    """Return the fields of each tile of a picture, (M, F, h, w), and their weights (M,)."""
+    tiles, known = (
+        cut_tiles(mirror_pad(x, grid.padded_height, grid.padded_width), grid)[0] for x in (hazy, valid[:, None])
+    )
+    filled, weight_M = fill_and_weigh(tiles, known[:, 0])
+    residuals = model.encoder(filled)
     latent = model.bottleneck(join_latents(residuals[-1][None], grid))
-    return model.decoder(split_latents(latent, grid)[0], residuals)
+    return model.decoder(split_latents(latent, grid)[0], residuals), weight_M

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infdehaze.filling import black_edges, fill_invalid
+from infdehaze.filling import black_edges, fill_and_weigh, fill_invalid
 from infdehaze.statistics import TILE_RANKS, patch_statistics, ranked
 
 
@@ -34,6 +34,24 @@ def test_a_few_missing_pixels_take_the_mean_of_the_known_ones_around():
 def test_tiles_that_are_all_valid_are_returned_as_they_are():
     tiles = torch.rand(2, 3, 16, 16)
     assert fill_invalid(tiles, torch.ones(2, 16, 16, dtype=torch.bool)) is tiles
+
+
+@settings(deadline=None, max_examples=60)
+@given(masked_tiles())
+def test_a_tile_weighs_as_much_as_it_has_data(case):
+    tile, valid = case
+    tiles, masks = torch.stack([tile + 0.1, tile + 0.1]), torch.stack([valid, torch.ones_like(valid)])
+    filled, weight = fill_and_weigh(tiles, masks)
+    assert weight.tolist() == pytest.approx([max(1, int(valid.sum())) / valid.numel(), 1.0])
+    assert torch.equal(filled, fill_invalid(tiles, masks))
+
+
+def test_black_edges_weigh_nothing():
+    tile = torch.rand(3, 64, 64) + 0.1
+    tile[:, :, :31] = 0
+    _, weight = fill_and_weigh(tile[None], torch.ones(1, 64, 64, dtype=torch.bool))
+    # the edge, and a pixel beside it
+    assert weight.item() == 0.5
 
 
 @settings(deadline=None, max_examples=60)

@@ -30,11 +30,15 @@ class Case:
     def canvas(self):
         return FieldCanvas(self.grid, FIELDS, self.stride, self.sigma)
 
+    def weights(self):
+        """Return how much each tile weighs, 0 where there is none."""
+        weight = torch.randint(1, TILE**2 + 1, (self.grid.count,), generator=torch.Generator().manual_seed(1)) / TILE**2
+        return weight * torch.tensor([index not in self.empty for index in range(self.grid.count)])
+
     def whole(self, tiles):
         """Return the fields of the scene in full size, joined at once."""
-        present = torch.tensor([index not in self.empty for index in range(self.grid.count)]).float()
-        tiles = tiles * present[:, None, None, None]
-        weight = present[:, None, None, None].expand(-1, 1, *tiles.shape[2:])
+        weight = self.weights()[:, None, None, None]
+        tiles, weight = tiles * weight, weight.expand(-1, 1, *tiles.shape[2:])
         joined, weight = (join_fields(x[None], self.grid, self.stride) for x in (tiles, weight))
         return enlarge(smooth_fields(joined, weight, self.sigma), self.stride)[0]
 
@@ -57,9 +61,9 @@ def look(canvas, window, stride):
 @given(case=cases(), band=st.integers(1, 9).map(lambda n: 4 * n), width=st.integers(1, 40))
 def test_bands_that_are_given_early_equal_the_whole(case, band, width):
     grid, tiles = case.grid, case.tiles()
-    canvas, whole, row = case.canvas(), case.whole(tiles), 0
+    canvas, weights, whole, row = case.canvas(), case.weights(), case.whole(tiles), 0
     for index in range(grid.count):
-        canvas.add(index, None if index in case.empty else tiles[index])
+        canvas.add(index, None if index in case.empty else tiles[index], float(weights[index]))
         while row < grid.height and canvas.finished_pixels >= min(row + band, grid.height):
             height = min(band, grid.height - row)
             for col in range(0, grid.width, width):
