@@ -25,6 +25,9 @@ from infdehaze_cli.raster.validity import Validity, representable
 
 _UNREAD: tuple[type[BaseException], ...] = (*GDAL_ERRORS, InfdehazeError)
 
+_NO_PARTS = "Range downloading not supported"
+"""What GDAL says of a web server that cannot be asked for a part of a file."""
+
 _UNASKED = 2
 """Further tries of a read that are made without asking the disk: a damaged file costs a quarter of a second more."""
 
@@ -164,8 +167,7 @@ class Scene:
         except GDAL_ERRORS as error:
             if _failing(str(src)) is not None:
                 raise _disk(redacted(src) if step == "open" else f"the header of {redacted(src)}", error) from error
-            advice = "check the path, and that it is a raster" if step == "open" else "check that the file is whole"
-            raise InputError(f"Cannot {step} {redacted(src)} ({reason(error)}); {advice}.") from error
+            raise InputError(f"Cannot {step} {redacted(src)} ({reason(error)}); {_advice(step, error)}.") from error
 
     @cached_property
     def limits(self) -> Limits:
@@ -318,6 +320,13 @@ def _failing(path: str) -> OSError | None:
     """Return the error of the disk or mount under a local file, if it has one: not of a file that is missing."""
     error = failing_disk(path) if is_local(path) else None
     return error if error is not None and retry.may_pass(error) else None
+
+
+def _advice(step: str, error: BaseException) -> str:
+    """Return what to do about a file that cannot be opened, or whose header cannot be read."""
+    if _NO_PARTS in reason(error):
+        return "its server gives whole files only, so download it first"
+    return "check the path, and that it is a raster" if step == "open" else "check that the file is whole"
 
 
 def _disk(what: str, error: BaseException) -> StorageError:

@@ -1,7 +1,8 @@
 """A web server with range requests that can be busy, broken or locked: ``python http_server.py FOLDER``.
 
 It prints its port. ``/busy/NAME`` answers every other request with 503, ``/broken/NAME`` fails for all of the second
-half of the file, ``/locked/NAME`` wants the user ``reader`` with the password ``pa55word``.
+half of the file, ``/locked/NAME`` wants the user ``reader`` with the password ``pa55word``, ``/whole/NAME`` gives no
+part of a file.
 """
 
 import base64
@@ -36,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         if mode == ["locked"] and self.headers.get("Authorization") != LOGIN:
             return self.empty(401)
         data = file.read_bytes()
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        asked = mode != ["whole"] and re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         start, end = (int(asked[1]), int(asked[2] or len(data) - 1)) if asked else (0, len(data) - 1)
         part = data[start : end + 1]
         if mode == ["broken"] and asked and end > len(data) // 2:
@@ -44,7 +45,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(data)}")
-        self.send_header("Accept-Ranges", "bytes")
+        if mode != ["whole"]:
+            self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
         if body:

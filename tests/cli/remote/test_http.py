@@ -86,6 +86,16 @@ def test_an_error_names_the_url_without_its_secrets(served, cli, tmp_path, path,
     assert debug or ended.err.count("\n") == 1
 
 
+def test_a_server_without_range_requests_is_told_from_a_wrong_file(served, cli, tmp_path):
+    _, address = served
+
+    ended = cli("run", f"http://{address}/whole/scene.tif", "-o", tmp_path / "clean.tif", "-q")
+
+    assert ended.code == 3
+    assert "its server gives whole files only, so download it first" in ended.err
+    assert list(tmp_path.glob("clean*")) == []
+
+
 def test_results_name_the_url_without_its_secrets(served, cli, tmp_path):
     url = f"http://reader:pa55word@{served[1]}/locked/scene.tif?sig={SECRET}"
 
