@@ -103,7 +103,8 @@ def encode_bytes(preset: Preset, batch: int, precision: str, on_gpu: bool = Fals
     # the picture, its copy in patches, and a copy of those, for autocast or for the deviation, which takes two
     embed = 3 * (4 if preset.patch_statistics or preset.tile_statistics else 3)
     # and what is valid
-    peak, kept = pixels * (1 + 4 * max(fill, embed)), pixels * (1 + 4 * 3)
+    dark = 4 * (preset.tile // preset.field_stride) ** 2 if preset.texture else 0
+    peak, kept = pixels * (1 + 4 * max(fill, embed)) + dark, pixels * (1 + 4 * 3) + dark
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
         extra = _fp32_bytes(h * w * c, precision, on_gpu)
@@ -121,14 +122,15 @@ def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2, on
     # as they are stored, and in fp32; the bottleneck's latents, stacked
     h, w, c = preset.residual_shapes[-1]
     # with coarse fields written back into the last residual
-    given = (4 + stored) * preset.residual_values + (4 if not preset.tile_statistics else 14) * h * w * c
+    dark = (preset.tile // preset.field_stride) ** 2 if preset.texture else 0
+    given = (4 + stored) * (preset.residual_values + dark) + (4 if not preset.tile_statistics else 14) * h * w * c
     working = 0
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
         extra = _fp32_bytes(h * w * c, precision, on_gpu)
         working = max(working, size * _layer_values(preset, stage) + extra + 4 * h * w * c)
     h, w, c = preset.residual_shapes[0]
-    fields = 9 * (preset.tile // preset.field_stride) ** 2
+    fields = preset.planes * (preset.tile // preset.field_stride) ** 2
     head = 4 * (2 * h * w * c + (7 if preset.tile_statistics else 5) * fields)
     return batch * (given + max(working, head)) + tables_bytes(preset) + _cast_bytes(preset, precision)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infdehaze.decoder import FIELDS
 from infdehaze.presets import Preset
 from infdehaze.tiling import TileGrid
 
@@ -271,7 +270,7 @@ def _fit_host(
     tiles = [grid.count] if coarse is None else [grid.count, coarse.count]
     # of a tile
     latents = host.latent_bytes(preset, grid) // grid.count
-    fields = 4 * FIELDS * (preset.tile // preset.field_stride) ** 2
+    fields = 4 * preset.planes * (preset.tile // preset.field_stride) ** 2
     scratch = sum(tiles) * ((latents if latents_on_disk else 0) + (3 * latents if heads_on_disk else 0))
     scratch += coarse_look if latents_on_disk else 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infdehaze.decoder import FIELDS
 from infdehaze.field_window import FieldWindow
 from infdehaze.presets import Preset
 
@@ -147,7 +146,7 @@ def gradient_bytes(preset: Preset, batch: int) -> int:
     # both ends of the path, the leaf, its filled copy, patches and their statistics, gradients and their sum
     statistics = (8 if preset.patch_statistics else 2) + (8 if preset.tile_statistics else 0)
     picture = 3 * preset.tile**2 * (8 + statistics)
-    fields = 6 * FIELDS * (preset.tile // preset.field_stride) ** 2
+    fields = 6 * preset.planes * (preset.tile // preset.field_stride) ** 2
     return 4 * batch * (kept + working + picture + fields) + memory.tables_bytes(preset)
 
 
@@ -186,7 +185,7 @@ def host_bytes(field_window: FieldWindow, batch: int, steps: int, source: Source
     # result, and gradients
     pullback = (preset.bottleneck_depth + 10) * latents
     # what the gradient of each point begins with: at all latents, and at the window's tiles
-    each = latents + tiles * (latents // grid.count + 4 * FIELDS * side**2)
+    each = latents + tiles * (latents // grid.count + 4 * preset.planes * side**2)
     window = 4 * 3 * 4 * field_window.height * field_window.width
     # the band that grows, its copy, and the one that is handed on, with weights and distances of some rows
     band = grid.width * (3 * 12 * (BAND_ROWS + 2 * grid.tile) + 64 * 40)

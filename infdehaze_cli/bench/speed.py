@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 from infdehaze.network import InfDehaze
-from infdehaze.smoothing import leave_clear, smooth_look
+from infdehaze.presets import FIELDS
+from infdehaze.smoothing import settle, smooth_look
 from infdehaze.tiling import (
     TileGrid,
     cut_tiles,
@@ -68,8 +69,8 @@ def bare_forward_seconds(picture_1CHW: torch.Tensor, config: RunConfig, batch: i
     if share:
         halved, _ = halve(picture_1CHW, torch.ones(1, height, width, dtype=torch.bool))
         coarse = _bare_look(model, halved, batch, overlap, device)
-        look = mix_looks(look, double_cells(coarse, *look.shape[2:]), share)
-    fields = leave_clear(look[:, :-1], look[:, -1:], *preset.thin_haze)
+        look = mix_looks(look, double_cells(coarse[:, : FIELDS + 1], *look.shape[2:]), share)
+    fields = settle(look, preset.thin_haze, preset.texture)
     scatter(picture_1CHW, enlarge(fields, preset.field_stride)[:, :, :height, :width])
     _wait(device)
     return time.perf_counter() - started
@@ -92,7 +93,7 @@ def _bare_look(
         ]
     )
     joined = join_fields(fields[None], grid, preset.field_stride)
-    return smooth_look(joined, torch.ones_like(joined[:, :1]), *preset.field_sigmas)
+    return smooth_look(joined, torch.ones_like(joined[:, :1]), *preset.field_sigmas, preset.texture)
 
 
 def _wait(device: torch.device) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from infdehaze.smoothing import leave_clear, smooth_look, smoothing_radius
+from infdehaze.smoothing import settle, smooth_look, smoothing_reach
 from infdehaze.tiling import TileGrid, feather
 from torch import Tensor
 
@@ -41,6 +41,8 @@ class FieldCanvas:
         See :func:`infdehaze.smoothing.leave_clear`.
     coarse : OtherLook, optional
         What is mixed in.
+    texture : float
+        See :func:`infdehaze.smoothing.smooth_look`; the last of the fields is the dark channel then.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class FieldCanvas:
         airlight_sigma: float | None = None,
         thin_haze: tuple[float, float] = (0.0, 0.0),
         coarse: OtherLook | None = None,
+        texture: float = 0.0,
     ) -> None:
         self._grid, self._stride = grid, stride
         self._side, self._step, self._overlap = (
@@ -62,9 +65,9 @@ class FieldCanvas:
         self._height = grid.padded_height // stride
         self._base = 0
         self._sigmas = (sigma, sigma if airlight_sigma is None else airlight_sigma)
-        self._thin_haze, self._coarse = thin_haze, coarse
+        self._thin_haze, self._coarse, self._texture = thin_haze, coarse, texture
         # cells around a window that its values depend on: the smoothing, and the next cell for enlarging
-        self._halo = smoothing_radius(max(self._sigmas)) + 1
+        self._halo = smoothing_reach(*self._sigmas, texture) + 1
         # one plane more: the weight of the tiles with data
         self._band_Fhw = torch.zeros(fields + 1, self._side, grid.padded_width // stride)
         self._tiles_done = 0
@@ -110,11 +113,11 @@ class FieldCanvas:
         look_Fhw = self.look(rows, cols)
         if self._coarse is not None:
             look_Fhw = self._coarse.mixed(look_Fhw, rows, cols)
-        fields = leave_clear(look_Fhw[None, :-1], look_Fhw[None, -1:], *self._thin_haze)[0]
+        fields = settle(look_Fhw[None], self._thin_haze, self._texture)[0]
         return fields, (window.row - rows.start * s, window.col - cols.start * s)
 
     def look(self, rows: slice, cols: slice) -> Tensor:
-        """Return the smoothed fields, and the depth around, of some cells: (F + 1, h, w); none is mixed in or left."""
+        """Return the look at some cells, (F + 1, h, w): none is mixed in or left; see `smooth_look`."""
         reach = self._halo - 1
         above, left = max(0, rows.start - reach), max(0, cols.start - reach)
         below, right = min(self._height, rows.stop + reach), min(self._band_Fhw.shape[2], cols.stop + reach)
@@ -123,7 +126,7 @@ class FieldCanvas:
         if not seen[:, -1:].any():
             # no tile with data near: most of many mosaics
             return seen.new_zeros(seen.shape[1], rows.stop - rows.start, cols.stop - cols.start)
-        look_Fhw = smooth_look(seen[:, :-1], seen[:, -1:], *self._sigmas)[0]
+        look_Fhw = smooth_look(seen[:, :-1], seen[:, -1:], *self._sigmas, self._texture)[0]
         return look_Fhw[:, rows.start - above : rows.stop - above, cols.start - left : cols.stop - left]
 
     def _cells(self, start: int, stop: int, size: int) -> slice:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from infdehaze.decoder import FIELDS
 from infdehaze.network import InfDehaze
 from infdehaze.presets import Preset
 
@@ -134,7 +133,8 @@ class _Run:
     ) -> FieldCanvas:
         """Make what joins the fields of a look."""
         preset = self.model.preset
-        return FieldCanvas(plan.grid, FIELDS, preset.field_stride, *preset.field_sigmas, thin_haze, coarse)
+        sizes = plan.grid, preset.planes, preset.field_stride
+        return FieldCanvas(*sizes, *preset.field_sigmas, thin_haze, coarse, preset.texture)
 
     def look_at_half(
         self,

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from infdehaze.decoder import FIELDS
 from infdehaze.presets import Preset
 from torch import Tensor
 
@@ -55,7 +54,7 @@ class Finished:
             self._fields = ZarrResidualStore(
                 plan.batches,
                 plan.batch,
-                FIELDS * self._side**2,
+                preset.planes * self._side**2,
                 np.dtype(np.float32),
                 scratch / "fields",
                 0,
@@ -110,7 +109,7 @@ class Finished:
             rows = torch.from_numpy(self._fields.read(batch))
         except CorruptError:
             return None, f"Fields of batch {batch} are missing or damaged: it is decoded again."
-        return rows.view(len(rows), FIELDS, self._side, self._side), ""
+        return rows.view(len(rows), self._preset.planes, self._side, self._side), ""
 
     @property
     def disk_bytes(self) -> int:

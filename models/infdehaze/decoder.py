@@ -86,6 +86,7 @@ class Decoder(nn.Module):
             self.stages.append(nn.Sequential(*(build(preset, stage, i) for i in range(preset.depths[stage]))))
             if stage:
                 self.expands.append(PatchExpanding(preset.widths[stage], preset.widths[stage - 1]))
+        self.has_dark = preset.texture > 0
         coarse_dim = preset.widths[-1] if preset.tile_statistics else None
         self.head = Head(preset.widths[0], preset.stem_stride, preset.field_stride, coarse_dim)
 
@@ -97,12 +98,13 @@ class Decoder(nn.Module):
         latent_BHWC : Tensor
             The bottleneck's output for these tiles.
         residuals : list of Tensor
-            r1..r4 of the same tiles, from fine to coarse.
+            What the encoder says of the same tiles: r1..r4 from fine to coarse, and the dark channel before them.
 
         Returns
         -------
         Tensor
-            float32 fields (B, F, h, w) at the preset's field stride.
+            float32 fields (B, F, h, w) at the preset's field stride, with the dark channel as the last one where the
+            preset has ``texture``.
         """
         x = latent_BHWC
         for i, layers in enumerate(self.stages):
@@ -110,4 +112,4 @@ class Decoder(nn.Module):
             if i < len(self.expands):
                 x = self.expands[i](x)
         fields: Tensor = self.head(x, residuals[-1])
-        return fields
+        return torch.cat([fields, residuals[0].float().permute(0, 3, 1, 2)], 1) if self.has_dark else fields

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .convnext import ConvNeXtLayer
+from .detail import dark_channel
 from .norm import CentredNorm
 from .presets import FIELDS, Preset
 from .sfca import SFCA
@@ -93,6 +94,7 @@ class Encoder(nn.Module):
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
+        self.dark_stride = preset.field_stride if preset.texture else 0
         self.embed = PatchEmbedding(preset.stem_stride, preset.widths[0], preset.patch_statistics)
         self.statistics: TileStatistics | None = None
         if preset.tile_statistics:
@@ -121,12 +123,13 @@ class Encoder(nn.Module):
         Returns
         -------
         list of Tensor
-            The residuals r1..r4, (B, H, W, C) each, from fine to coarse; the last one is the latent.
+            The residuals r1..r4, (B, H, W, C) each, from fine to coarse; the last one is the latent. Before them,
+            where the preset has ``texture``, the dark channel (B, h, w, 1) of the cells of the fields.
         """
         # first, while no residual takes memory
         coarse_BhwF = None if self.statistics is None else self.statistics(tiles_B3HW)
+        residuals = [dark_channel(tiles_B3HW, self.dark_stride)] if self.dark_stride else []
         x = self.embed(tiles_B3HW)
-        residuals = []
         for stage, layers in enumerate(self.stages):
             x = layers(x)
             if self.norms is not None and stage:

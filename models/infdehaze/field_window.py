@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .presets import Preset
-from .smoothing import smooth_fields, smoothing_radius
+from .smoothing import smooth_fields, smoothing_reach
 from .tiling import TileGrid, enlarge, feather
 
 
@@ -41,7 +41,7 @@ class FieldWindow:
         """Return the cells along an axis that the window's pixels are enlarged from, and those smoothed into them."""
         stride, most = self.preset.field_stride, padded // self.preset.field_stride
         first, last = max(0, start // stride - 1), min(most, -(-(start + size) // stride) + 1)
-        reach = smoothing_radius(max(self.preset.field_sigmas))
+        reach = smoothing_reach(*self.preset.field_sigmas, self.preset.texture)
         return slice(first, last), slice(max(0, first - reach), min(most, last + reach))
 
     @cached_property
@@ -86,7 +86,7 @@ class FieldWindow:
         Returns
         -------
         Tensor
-            (1, F, height, width).
+            (1, 9, height, width).
         """
         stride = self.preset.field_stride
         (need_h, seen_h), (need_w, seen_w) = self.rows, self.cols
@@ -103,7 +103,8 @@ class FieldWindow:
             inside = patch[:, max(0, -top) : bottom - top, max(0, -left) : right - left]
             canvas_Fhw[:, max(0, top) : bottom, max(0, left) : right] += inside
         preset = self.preset
-        smooth = smooth_fields(canvas_Fhw[None, :-1], canvas_Fhw[None, -1:], *preset.field_sigmas, preset.thin_haze)
+        joined, weight = canvas_Fhw[None, :-1], canvas_Fhw[None, -1:]
+        smooth = smooth_fields(joined, weight, *preset.field_sigmas, preset.thin_haze, preset.texture)
         inner_h = slice(need_h.start - seen_h.start, need_h.stop - seen_h.start)
         inner_w = slice(need_w.start - seen_w.start, need_w.stop - seen_w.start)
         full = enlarge(smooth[..., inner_h, inner_w].contiguous(), stride)

@@ -15,9 +15,9 @@ from .decoder import Decoder
 from .encoder import Encoder
 from .filling import fill_and_weigh
 from .norm import centre_norms
-from .presets import Preset
+from .presets import FIELDS, Preset
 from .sfca import SFCA
-from .smoothing import leave_clear, smooth_look
+from .smoothing import settle, smooth_look
 from .swin import WindowAttention
 from .tiling import (
     TileGrid,
@@ -107,13 +107,13 @@ class InfDehaze(nn.Module):
         H, W = hazy_B3HW.shape[2:]
         share = preset.coarse_share_for(H, W) if coarse and not self.training else 0.0
         # a network that finds no haze yet would get no gradient
-        none, full = (0.0, 0.0) if self.training else preset.thin_haze
+        thin_haze = (0.0, 0.0) if self.training else preset.thin_haze
         look, balance = self._look(hazy_B3HW, valid_BHW, overlap)
         if share:
             valid = torch.ones_like(hazy_B3HW[:, 0], dtype=torch.bool) if valid_BHW is None else valid_BHW
             coarse_look, _ = self._look(*halve(hazy_B3HW, valid), overlap)
-            look = mix_looks(look, double_cells(coarse_look, *look.shape[2:]), share)
-        fields = leave_clear(look[:, :-1], look[:, -1:], none, full)
+            look = mix_looks(look, double_cells(coarse_look[:, : FIELDS + 1], *look.shape[2:]), share)
+        fields = settle(look, thin_haze, preset.texture)
         large = enlarge(fields, preset.field_stride)[:, :, :H, :W]
         return Restored(scatter(hazy_B3HW, large), large, balance)
 
@@ -128,7 +128,7 @@ class InfDehaze(nn.Module):
         return nn.ModuleList(parts)
 
     def _look(self, hazy_B3HW: Tensor, valid_BHW: Tensor | None, overlap: int | None) -> tuple[Tensor, Tensor]:
-        """Return the smoothed look (B, 10, h, w) at scenes, and the balance loss."""
+        """Return the smoothed look (B, L, h, w) at scenes, and the balance loss."""
         preset = self.preset
         B, _, H, W = hazy_B3HW.shape
         grid = TileGrid(H, W, preset.tile, preset.overlap if overlap is None else overlap)
@@ -159,7 +159,7 @@ class InfDehaze(nn.Module):
             fields, ones = fields * weight_BM111, ones * weight_BM111
 
         joined, weight = (join_fields(each, grid, preset.field_stride) for each in (fields, ones))
-        return smooth_look(joined, weight, *preset.field_sigmas), balance
+        return smooth_look(joined, weight, *preset.field_sigmas, preset.texture), balance
 
 
 def _initialise(module: nn.Module) -> None:

@@ -61,6 +61,8 @@ class Preset:
     """Standard deviation, in pixels, of the Gaussian that smooths the joined fields across the whole scene."""
     airlight_smoothing: float = 0.0
     """The same for the airlight, where that is more."""
+    texture: float = 0.0
+    """Variance of the dark channel that is taken for ground where it gives the depth its detail; 0 for no detail."""
     thin_haze: tuple[float, float] = (0.0, 0.0)
     """Optical depths up to the first are taken for clear ground, from the second on for haze, and a part between."""
     coarse_share: float = 0.0
@@ -106,6 +108,8 @@ class Preset:
             raise ValueError("smoothing must be between 0 and the side of a tile")
         if not 0 <= self.airlight_smoothing <= 4 * self.tile:
             raise ValueError("airlight_smoothing must be between 0 and four tiles")
+        if not 0 <= self.texture < 1 or (self.texture and not self.smoothing):
+            raise ValueError("texture must be at least 0 and below 1, and goes with smoothing")
         if len(self.thin_haze) != 2 or not 0 <= self.thin_haze[0] <= self.thin_haze[1] < 1:
             raise ValueError("thin_haze must be two optical depths below 1, the lower first")
         if not 0 <= self.coarse_share < 1:
@@ -125,6 +129,11 @@ class Preset:
         """Standard deviations, in cells, of the smoothing of the fields and of the airlight among them."""
         return self.smoothing / self.field_stride, max(self.smoothing, self.airlight_smoothing) / self.field_stride
 
+    @property
+    def planes(self) -> int:
+        """Numbers of a cell that tiles are joined by: the fields, and the dark channel where it is asked."""
+        return FIELDS + bool(self.texture)
+
     def coarse_share_for(self, height: int, width: int) -> float:
         """Return the share of the look at half the size: none where that fills less than three quarters of a tile."""
         return self.coarse_share if 2 * min(height, width) >= 3 * self.tile else 0.0
@@ -137,9 +146,11 @@ class Preset:
 
     @property
     def stored_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """Shapes (H, W, C) of what is kept of a tile: its residuals, and the coarse fields in the last of them."""
+        """Shapes (H, W, C) of what is kept of a tile: dark channel, residuals, and the coarse fields in the last."""
+        side = self.tile // self.field_stride
+        dark = ((side, side, 1),) if self.texture else ()
         coarse = ((self.latent_side, self.latent_side, FIELDS),) if self.tile_statistics else ()
-        return self.residual_shapes + coarse
+        return dark + self.residual_shapes + coarse
 
     @property
     def residual_values(self) -> int:
@@ -204,6 +215,7 @@ LITE = Preset(
     field_stride=16,
     smoothing=64.0,
     airlight_smoothing=256.0,
+    texture=0.0005,
     thin_haze=(0.1, 0.3),
     coarse_share=0.4,
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .detail import add_detail, relative, slope
+
 AIRLIGHT_FLOOR = 0.1
 """Weight of the airlight where no haze was found."""
 
@@ -25,12 +27,18 @@ def smoothing_radius(sigma: float) -> int:
     return math.ceil(3 * sigma)
 
 
+def smoothing_reach(sigma: float, airlight_sigma: float, texture: float) -> int:
+    """Return how many cells around a cell :func:`smooth_look` reaches: for detail it smooths what it has smoothed."""
+    return max(smoothing_radius(max(sigma, airlight_sigma)), 2 * smoothing_radius(sigma) if texture else 0)
+
+
 def smooth_fields(
     fields_BFhw: Tensor,
     weight_B1hw: Tensor,
     sigma: float,
     airlight_sigma: float | None = None,
     thin_haze: tuple[float, float] = (0.0, 0.0),
+    texture: float = 0.0,
 ) -> Tensor:
     """Smooth joined fields by a Gaussian, and divide by the weight of the tiles with data smoothed alike.
 
@@ -49,31 +57,60 @@ def smooth_fields(
         The same for the airlight, fields 3 to 5 of nine; like the others without it.
     thin_haze : tuple of float, optional
         See :func:`leave_clear`, which comes last.
+    texture : float, optional
+        See :func:`smooth_look`.
     """
-    none, full = thin_haze
-    if full <= 0:
+    if thin_haze[1] <= 0 and not texture:
         # the depth around is not asked for
         return _smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
-    look_BFhw = smooth_look(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
-    return leave_clear(look_BFhw[:, :-1], look_BFhw[:, -1:], none, full)
+    look_BLhw = smooth_look(fields_BFhw, weight_B1hw, sigma, airlight_sigma, texture)
+    return settle(look_BLhw, thin_haze, texture)
 
 
-def smooth_look(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float, airlight_sigma: float | None = None) -> Tensor:
-    """Smooth joined fields, and add the mean optical depth around each cell: all that :func:`leave_clear` asks.
+def smooth_look(
+    fields_BFhw: Tensor,
+    weight_B1hw: Tensor,
+    sigma: float,
+    airlight_sigma: float | None = None,
+    texture: float = 0.0,
+) -> Tensor:
+    """Smooth joined fields, and add the mean optical depth around each cell: all that :func:`settle` asks.
 
     Parameters
     ----------
     fields_BFhw, weight_B1hw, sigma, airlight_sigma
         As for :func:`smooth_fields`.
+    texture : float, optional
+        Variance of the dark channel that is taken for ground. Where it is given the last of the fields is the dark
+        channel, and the look has the detail of the depth in its place; see :mod:`infdehaze.detail`.
 
     Returns
     -------
     Tensor
-        (B, F + 1, h, w): the fields, and the depth around.
+        (B, F + 1, h, w): the fields, the depth around, and the detail where there is one.
     """
+    dark_B1hw = fields_BFhw[:, -1:]
+    if texture:
+        fields_BFhw = fields_BFhw[:, :-1]
     smooth_BFhw = _smooth_all(fields_BFhw, weight_B1hw, sigma, airlight_sigma)
-    around_B1hw = _smooth(fields_BFhw[:, :3].mean(1, keepdim=True), weight_B1hw, airlight_sigma or sigma)
-    return torch.cat([smooth_BFhw, around_B1hw], 1)
+    depth_B1hw = fields_BFhw[:, :3].mean(1, keepdim=True)
+    around_B1hw = _smooth(depth_B1hw, weight_B1hw, airlight_sigma or sigma)
+    if not texture:
+        return torch.cat([smooth_BFhw, around_B1hw], 1)
+    detail_B1hw = _detail(depth_B1hw, dark_B1hw, weight_B1hw, sigma, texture)
+    return torch.cat([smooth_BFhw, around_B1hw, detail_B1hw], 1)
+
+
+def settle(look_BLhw: Tensor, thin_haze: tuple[float, float], texture: float = 0.0) -> Tensor:
+    """Return the fields of a look: with clear ground left, and the detail of the depth, if there is ``texture``.
+
+    What is clear ground is told by the smoothed depth: its own texture must not make it haze.
+    """
+    if not texture:
+        return leave_clear(look_BLhw[:, :-1], look_BLhw[:, -1:], *thin_haze)
+    fields_BFhw, around_B1hw, detail_B1hw = look_BLhw[:, :-2], look_BLhw[:, -2:-1], look_BLhw[:, -1:]
+    left_BFhw = leave_clear(fields_BFhw, around_B1hw, *thin_haze)
+    return add_detail(left_BFhw, relative(detail_B1hw, fields_BFhw))
 
 
 def leave_clear(fields_BFhw: Tensor, around_B1hw: Tensor, none: float, full: float) -> Tensor:
@@ -90,6 +127,15 @@ def leave_clear(fields_BFhw: Tensor, around_B1hw: Tensor, none: float, full: flo
     share = ((depth_B1hw - none) / max(full - none, 1e-6)).clamp(0, 1)
     share = share * share * (3 - 2 * share)
     return torch.cat([depth_B3hw * share, airlight_B3hw, residual_B3hw * share], 1)
+
+
+def _detail(depth_B1hw: Tensor, dark_B1hw: Tensor, weight_B1hw: Tensor, sigma: float, texture: float) -> Tensor:
+    """Return what the dark channel says of the depth beyond its smoothed form; both are sums of feathered tiles."""
+    depth_B1hw, dark_B1hw = (normalise_fields(x, weight_B1hw) for x in (depth_B1hw, dark_B1hw))
+    each = [depth_B1hw, dark_B1hw, depth_B1hw * dark_B1hw, dark_B1hw.square()]
+    depth, around_B1hw, both, square = _smooth(torch.cat(each, 1) * weight_B1hw, weight_B1hw, sigma).chunk(4, 1)
+    slope_B1hw = slope(depth, around_B1hw, both, square, texture)
+    return _smooth(slope_B1hw * weight_B1hw, weight_B1hw, sigma) * (dark_B1hw - around_B1hw)
 
 
 def _smooth_all(fields_BFhw: Tensor, weight_B1hw: Tensor, sigma: float, airlight_sigma: float | None) -> Tensor:

@@ -167,11 +167,14 @@ def mix_looks(fine_BFhw: Tensor, coarse_BFhw: Tensor, share: float) -> Tensor:
     Parameters
     ----------
     fine_BFhw, coarse_BFhw : Tensor
-        Smoothed looks; the coarse one enlarged (:func:`double_cells`).
+        Smoothed looks, of scenes or of one, (F, h, w); the coarse one enlarged (:func:`double_cells`). What only the
+        finer one has, the detail of the depth, stays as it is.
     share : float
         Of the coarse one.
     """
-    return fine_BFhw * (1 - share) + coarse_BFhw * share
+    both = coarse_BFhw.shape[-3]
+    mixed_BFhw = fine_BFhw[..., :both, :, :] * (1 - share) + coarse_BFhw * share
+    return torch.cat([mixed_BFhw, fine_BFhw[..., both:, :, :]], -3)
 
 
 def double_cells(coarse_BFhw: Tensor, height: int, width: int) -> Tensor:

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 import pytest
 import torch
 from infdehaze.bottleneck import Bottleneck
-from infdehaze.decoder import FIELDS, Decoder
+from infdehaze.decoder import Decoder
 from infdehaze.encoder import Encoder
 from infdehaze.network import InfDehaze, count_parameters
 from infdehaze.presets import PRESETS
@@ -93,11 +93,11 @@ def test_the_smallest_preset_really_takes_what_was_predicted_or_less(precision, 
     encoding, decoding = (Device(torch.device("cpu"), precision, None) for _ in range(2))
     with torch.inference_mode():
         with encoding.metered(True):
-            packed = pack(encode_tiles(model, encoding, tiles)[0], stored)
-        assert packed.shape == (batch, row_length(preset.residual_shapes, stored))
+            packed = pack(model.encoder.to_store(encode_tiles(model, encoding, tiles)[0]), stored)
+        assert packed.shape == (batch, row_length(preset.stored_shapes, stored))
         latent = torch.zeros(batch, *preset.residual_shapes[-1])
         with decoding.metered(True), decoding.autocast():
-            residuals = unpack(decoding.to_device(packed), preset.residual_shapes)
+            residuals = model.encoder.from_store(unpack(decoding.to_device(packed), preset.stored_shapes))
             model.decoder(decoding.to_device(latent), residuals)
     for device, predicted in (
         (encoding, memory.encode_bytes(preset, batch, precision)),
@@ -175,10 +175,11 @@ def test_composing_a_window_takes_what_was_predicted_or_less(name, tmp_path):
     if preset.coarse_share:
         half = TileGrid(COMPOSE_ROWS, COMPOSE_COLS, preset.tile, 0)
         coarse = CoarseLook(Workspace(tmp_path), half, preset.field_stride, preset.coarse_share)
-    canvas = FieldCanvas(grid, FIELDS, preset.field_stride, *preset.field_sigmas, preset.thin_haze, coarse)
+    sizes = grid, preset.planes, preset.field_stride
+    canvas = FieldCanvas(*sizes, *preset.field_sigmas, preset.thin_haze, coarse, preset.texture)
     side = preset.tile // preset.field_stride
     for index in range(grid.count):
-        canvas.add(index, torch.zeros(FIELDS, side, side))
+        canvas.add(index, torch.zeros(preset.planes, side, side))
     window = Window(COMPOSE_ROWS - 7, COMPOSE_COLS - 7, COMPOSE_ROWS, COMPOSE_COLS)
     values = torch.rand(3, window.height, window.width).numpy()
 

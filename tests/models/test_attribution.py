@@ -114,7 +114,14 @@ def test_light_is_what_dehazing_takes_away():
 
 
 @pytest.mark.parametrize("window", [(0, 0, 1, 1), (70, 90, 20, 33), (150, 0, 15, 220), (0, 0, 165, 220)])
-@pytest.mark.parametrize("sigmas", [{}, {"smoothing": 8.0, "airlight_smoothing": 16.0}])
+@pytest.mark.parametrize(
+    "sigmas",
+    [
+        {},
+        {"smoothing": 8.0, "airlight_smoothing": 16.0},
+        {"smoothing": 4.0, "texture": 0.01},
+    ],
+)
 @pytest.mark.parametrize("gap", [0, 50])
 def test_fields_of_a_window_equal_those_of_the_scene(make_model, scene, window, sigmas, gap):
     model, hazy, valid = make_model(**sigmas), scene(165, 220), torch.ones(1, 165, 220, dtype=torch.bool)

@@ -20,7 +20,8 @@ HEIGHT, WIDTH = 120, 140
 
 @pytest.fixture(scope="module")
 def model(make_model):
-    return make_model(block_tokens=4, depths=(1, 1, 1, 1), smoothing=4.0, airlight_smoothing=8.0).requires_grad_(False)
+    smoothing = {"smoothing": 4.0, "airlight_smoothing": 8.0, "texture": 0.01}
+    return make_model(block_tokens=4, depths=(1, 1, 1, 1), **smoothing).requires_grad_(False)
 
 
 @pytest.fixture

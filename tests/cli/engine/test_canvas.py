@@ -21,14 +21,19 @@ class Case:
     stride: int
     empty: frozenset
     sigma: float = 0.0
+    texture: float = 0.0
 
     def tiles(self):
         torch.manual_seed(self.grid.count)
         side = self.grid.tile // self.stride
-        return torch.randn(self.grid.count, FIELDS, side, side)
+        return torch.randn(self.grid.count, self.planes, side, side)
+
+    @property
+    def planes(self):
+        return FIELDS + bool(self.texture)
 
     def canvas(self):
-        return FieldCanvas(self.grid, FIELDS, self.stride, self.sigma)
+        return FieldCanvas(self.grid, self.planes, self.stride, self.sigma, texture=self.texture)
 
     def weights(self):
         """Return how much each tile weighs, 0 where there is none."""
@@ -40,7 +45,7 @@ class Case:
         weight = self.weights()[:, None, None, None]
         tiles, weight = tiles * weight, weight.expand(-1, 1, *tiles.shape[2:])
         joined, weight = (join_fields(x[None], self.grid, self.stride) for x in (tiles, weight))
-        return enlarge(smooth_fields(joined, weight, self.sigma), self.stride)[0]
+        return enlarge(smooth_fields(joined, weight, self.sigma, texture=self.texture), self.stride)[0]
 
 
 @st.composite
@@ -49,7 +54,9 @@ def cases(draw):
     overlap = draw(st.integers(0, TILE // 4 // stride)) * 2 * stride
     grid = TileGrid(draw(st.integers(1, 70)), draw(st.integers(1, 70)), TILE, overlap)
     empty = draw(st.frozensets(st.integers(0, grid.count - 1), max_size=4))
-    return Case(grid, stride, empty, draw(st.sampled_from([0.0, 0.5, 2.0])))
+    return Case(
+        grid, stride, empty, *draw(st.sampled_from([(0.0, 0.0), (0.5, 0.0), (2.0, 0.0), (0.5, 0.1), (2.0, 0.1)]))
+    )
 
 
 def look(canvas, window, stride):

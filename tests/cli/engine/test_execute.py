@@ -70,6 +70,8 @@ def test_chunks_of_any_size_equal_the_plain_network(engine, make_model, picture,
         {"tile_statistics": True},
         {"thin_haze": (0.1, 0.6), "airlight_smoothing": 12.0},
         {"thin_haze": (0.1, 0.6), "smoothing": 10.0, "airlight_smoothing": 30.0, "coarse_share": 0.4},
+        {"smoothing": 10.0, "texture": 0.001},
+        {"smoothing": 10.0, "airlight_smoothing": 12.0, "texture": 0.001, "coarse_share": 0.4, "tile_statistics": True},
     ],
 )
 def test_a_network_with_a_part_left_out_or_added_equals_the_plain_network(engine, make_model, picture, change):
@@ -79,10 +81,20 @@ def test_a_network_with_a_part_left_out_or_added_equals_the_plain_network(engine
     assert outcome.measured.peak_device_bytes <= outcome.plan.predicted_device_bytes
 
 
-@pytest.mark.parametrize(("smoothing", "airlight"), [(4.0, 0.0), (20.0, 0.0), (20.0, 60.0), (0.0, 30.0)])
+@pytest.mark.parametrize(
+    "smoothing",
+    [
+        {"smoothing": 4.0},
+        {"smoothing": 20.0},
+        {"smoothing": 20.0, "airlight_smoothing": 60.0},
+        {"airlight_smoothing": 30.0},
+        {"smoothing": 20.0, "texture": 0.001},
+        {"smoothing": 20.0, "airlight_smoothing": 60.0, "texture": 0.001},
+    ],
+)
 @pytest.mark.parametrize("field_stride", [4, 16])
-def test_smoothed_fields_equal_the_plain_network(engine, make_model, picture, holes, field_stride, smoothing, airlight):
-    model = make_model(depths=(1, 1, 1, 1), field_stride=field_stride, smoothing=smoothing, airlight_smoothing=airlight)
+def test_smoothed_fields_equal_the_plain_network(engine, make_model, picture, holes, field_stride, smoothing):
+    model = make_model(depths=(1, 1, 1, 1), field_stride=field_stride, **smoothing)
     hazy, valid = picture(600, 150), holes(600, 150)
     outcome = engine.run(model, hazy, valid, batch=16)
     assert gap(outcome.image[:, valid], engine.plain(model, hazy, valid)[:, valid]) < CLOSE
