@@ -10,6 +10,7 @@ import rasterio
 from infdehaze_cli.errors import UsageError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster import Scene, gdal_environment
+from infdehaze_cli.raster._gdal import open_quietly
 
 
 def widen(src: Path, dst: Path, bits: int) -> None:
@@ -48,7 +49,7 @@ def _copy(src: Path, dst: Path, old: str, new: str, factor: float) -> None:
         shape = {"count": len(block.native), "height": scene.height, "width": scene.width, "dtype": new}
         with (
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(dst, "w", driver="GTiff", compress="deflate", **{**creation, **shape}) as out,
+            open_quietly(dst, "w", driver="GTiff", compress="deflate", **{**creation, **shape}) as out,
         ):
             out.write(np.clip(np.rint(block.native * factor), 0, np.iinfo(new).max).astype(new))
             if block.mask is not None:

@@ -7,6 +7,7 @@ import pytest
 import rasterio
 
 from infdehaze_cli.bench.deeper import narrow, widen
+from infdehaze_cli.raster._gdal import quiet
 from infdehaze_cli.scores import compare_rasters
 from infdehaze_cli.training.haze import STYLES
 
@@ -109,6 +110,19 @@ def test_more_bits_hold_the_same_picture(make_raster, read_raster, tmp_path, bit
     assert (back.pixels == before.pixels).all()
     with rasterio.open(tmp_path / "wide.tif") as dataset:
         assert dataset.nodata == 7 * 2 ** (bits - 8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_more_bits_say_nothing_of_a_picture_without_a_place(tmp_path):
+    with (
+        quiet(),
+        rasterio.open(tmp_path / "a.png", "w", driver="PNG", width=70, height=40, count=3, dtype="uint8") as file,
+    ):
+        file.write(np.arange(3 * 40 * 70, dtype=np.uint8).reshape(3, 40, 70))
+
+    widen(tmp_path / "a.png", tmp_path / "wide.tif", 12)
+
+    assert (tmp_path / "wide.tif").exists()
 
 
 def test_more_bits_keep_a_mask(make_raster, tmp_path):
