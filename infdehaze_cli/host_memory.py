@@ -75,7 +75,7 @@ def writing_bytes(preset: Preset, source: SourceFacts, grid: TileGrid) -> int:
     rows = (2 * preset.tile + memory.COMPOSE_ROWS) // stride + 8 * max(preset.field_sigmas)
     cells = grid.padded_width // stride * rows
     # a band of fields and weights, and its copy when rows are dropped
-    canvas = int(2 * 4 * 10 * cells)
+    canvas = int(2 * 4 * (preset.planes + 1) * cells)
     if preset.coarse_share:
         # rows of the coarse look, as they lie on disk and as they are kept
         canvas += 2 * 4 * 10 * (grid.padded_width // (2 * stride)) * (2 * memory.COMPOSE_ROWS // stride)
