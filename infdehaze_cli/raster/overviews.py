@@ -98,9 +98,14 @@ class Overviews:
             height, width = height // 2, width // 2
             path = path.with_name(path.name + ".ovr")
             size = {"height": height, "width": width, "count": dataset.count, "dtype": dataset.dtypes[0]}
-            made = open_quietly(path, "w+", driver="GTiff", **size, **keywords, **options)
-            self._levels.append(_Level(made, path))
-            made.colorinterp = dataset.colorinterp
+            try:
+                self._levels.append(
+                    _Level(open_quietly(path, "w+", driver="GTiff", **size, **keywords, **options), path)
+                )
+                self._levels[-1].dataset.colorinterp = dataset.colorinterp
+            except BaseException:
+                self.abandon()
+                raise
 
     @property
     def sums(self) -> list[Written]:
