@@ -9,6 +9,9 @@ from infdehaze_cli.engine.protocols import SceneWriter
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster import Block
 
+_BESIDE = 1e-6
+"""Weight of pixels beside the centre."""
+
 
 class BlockMeans:
     """Means over squares of ``factor`` pixels of a scene that comes in windows, which need not fit the squares.
@@ -19,10 +22,13 @@ class BlockMeans:
         Of the scene.
     factor
         Pixels of a square's side.
+    centred
+        Whether the valid pixels at the centre of a square stand for it, and others only where these are not: then
+        what is bilinear between the centres comes out of them as it was.
     """
 
-    def __init__(self, channels: int, height: int, width: int, factor: int) -> None:
-        self.factor = factor
+    def __init__(self, channels: int, height: int, width: int, factor: int, *, centred: bool = False) -> None:
+        self.factor, self._centred = factor, centred
         shape = -(-height // factor), -(-width // factor)
         self._sums = np.zeros((channels, *shape))
         self._counts = np.zeros(shape)
@@ -37,9 +43,19 @@ class BlockMeans:
             whole: NDArray[np.float64] = np.add.reduceat(half, col_starts, axis=-1)
             return whole
 
+        weight = valid.astype(np.float64)
+        if self._centred:
+            is_row, is_col = self._is_centre(window.row, window.height), self._is_centre(window.col, window.width)
+            weight *= np.where(is_row[:, None] & is_col, 1.0, _BESIDE)
         for total, channel in zip(self._sums, values, strict=True):
-            total[rows, cols] += summed(np.where(valid, channel, 0.0))
-        self._counts[rows, cols] += summed(valid.astype(np.float64))
+            total[rows, cols] += summed(np.where(valid, channel, 0.0) * weight)
+        self._counts[rows, cols] += summed(weight)
+
+    def _is_centre(self, start: int, length: int) -> NDArray[np.bool_]:
+        """Return which of a range of pixels lie at the centre of their squares: two, or one where a side is odd."""
+        place = np.arange(start, start + length) % self.factor
+        is_centre: NDArray[np.bool_] = np.abs(place + 0.5 - self.factor / 2) < 1
+        return is_centre
 
     def _cells(self, start: int, length: int) -> tuple[slice, NDArray[np.intp]]:
         """Return the squares that a range of pixels touches, and where in the range each begins."""

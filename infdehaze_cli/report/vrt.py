@@ -32,8 +32,8 @@ from infdehaze_cli.raster.verify import UNWRITTEN, Written, verify
 
 from .coarse import BlockMeans
 
-FINEST, COARSEST, _SIDE = 16, 32, 512
-"""Pixels a cell of gain and offset covers, and the cells of the longer side that are aimed at between the two."""
+CELL = 16
+"""Pixels of a side that a cell of gain and offset covers: as many as lie between the values that `lite` predicts."""
 
 _KEPT = np.uint32(0xFFFFFF00)
 """The bits of a float32 that are kept: half a step in 65535 is lost, and a third of the bytes."""
@@ -77,9 +77,8 @@ class VrtWriter:
             raise InputError(f"{scene.shown} has a mask, which such a VRT would lose. Use --output instead.")
         if "transform" not in scene.metadata.creation():
             raise InputError(f"{scene.shown} has no geotransform, which such a VRT needs. Use --output instead.")
-        factor = min(max(-(-max(scene.height, scene.width) // _SIDE), FINEST), COARSEST)
         self._bands = len(scene.colour_bands)
-        self._means = BlockMeans(2 * self._bands, scene.height, scene.width, factor)
+        self._means = BlockMeans(2 * self._bands, scene.height, scene.width, CELL, centred=True)
         self._token, self._whole = secrets.token_hex(4), False
 
     def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:

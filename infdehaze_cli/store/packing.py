@@ -75,7 +75,8 @@ def unpack(packed_BL: Tensor, shapes: Shapes) -> list[Tensor]:
     sizes = [h * w * c for h, w, c in shapes]
     scales: list[Tensor | None] = [None] * len(shapes)
     if packed_BL.dtype is torch.int8:
-        tail_BL = packed_BL[:, sum(sizes) :].contiguous().view(torch.float32)
+        # a copy in any case: floats begin at a multiple of four bytes
+        tail_BL = packed_BL[:, sum(sizes) :].clone(memory_format=torch.contiguous_format).view(torch.float32)
         scales = list(torch.split(tail_BL, [c for *_, c in shapes], 1))
         packed_BL = packed_BL[:, : sum(sizes)]
     parts = torch.split(packed_BL, sizes, 1)

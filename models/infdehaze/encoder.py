@@ -144,15 +144,23 @@ class Encoder(nn.Module):
     def to_store(self, residuals: list[Tensor]) -> list[Tensor]:
         """Return residuals as they are rounded and kept, of the shapes `Preset.stored_shapes`.
 
-        What the last one carries goes beside it: it is small, and would be lost in the rounding of large values.
+        What the last one carries goes beside it: it is small, and would be lost in the rounding of large values. The
+        dark channel is parted from its mean, since its differences count.
         """
-        if self.statistics is None:
-            return residuals
-        return [*residuals, read_carried(residuals[-1], self.statistics.carrier)]
+        kept = list(residuals)
+        if self.dark_stride:
+            dark_BhwC = kept.pop(0)
+            mean_B11C = dark_BhwC.mean((1, 2), keepdim=True)
+            kept = [dark_BhwC - mean_B11C, mean_B11C, *kept]
+        return kept if self.statistics is None else [*kept, read_carried(kept[-1], self.statistics.carrier)]
 
     def from_store(self, kept: list[Tensor]) -> list[Tensor]:
         """Undo :meth:`to_store`."""
-        if self.statistics is None:
-            return kept
-        *residuals, last, coarse_BhwF = kept
-        return [*residuals, self.statistics.write(last, coarse_BhwF)]
+        residuals = list(kept)
+        if self.dark_stride:
+            apart_BhwC, mean_B11C, *residuals = residuals
+            residuals = [apart_BhwC + mean_B11C, *residuals]
+        if self.statistics is not None:
+            *residuals, last, coarse_BhwF = residuals
+            residuals = [*residuals, self.statistics.write(last, coarse_BhwF)]
+        return residuals

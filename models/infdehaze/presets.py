@@ -146,9 +146,12 @@ class Preset:
 
     @property
     def stored_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """Shapes (H, W, C) of what is kept of a tile: dark channel, residuals, and the coarse fields in the last."""
+        """Shapes (H, W, C) of what is kept of a tile.
+
+        The dark channel beside its mean, and the mean; the residuals; the coarse fields in the last of these.
+        """
         side = self.tile // self.field_stride
-        dark = ((side, side, 1),) if self.texture else ()
+        dark = ((side, side, 1), (1, 1, 1)) if self.texture else ()
         coarse = ((self.latent_side, self.latent_side, FIELDS),) if self.tile_statistics else ()
         return dark + self.residual_shapes + coarse
 

@@ -54,6 +54,31 @@ def test_block_means_do_not_depend_on_windows(height, width, factor, rows, cols,
             np.testing.assert_allclose(found[:, row, col], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [4, 7, 16])
+def test_centres_stand_for_their_squares_where_they_are_valid(factor):
+    rng = np.random.default_rng(factor)
+    height, width = 5 * factor, 6 * factor
+    knots = rng.normal(size=(1, 5, 6)).astype(np.float32)
+    row, col = ((np.arange(n * factor) + 0.5) / factor - 0.5 for n in (5, 6))
+    tent = [np.clip(1 - np.abs(x[:, None] - np.arange(n)), 0, 1) for x, n in ((row, 5), (col, 6))]
+    values = (tent[0] @ knots[0] @ tent[1].T)[None].astype(np.float32)
+    valid = np.ones((height, width), bool)
+    valid[factor + factor // 2 - 1 : factor + factor // 2 + 1] = False
+    means, plain = BlockMeans(1, height, width, factor, centred=True), BlockMeans(1, height, width, factor)
+
+    for window in split_windows(height, width, 3 * factor, 2 * factor + 3):
+        here = window.relative_to(Window(0, 0, height, width))
+        for each in (means, plain):
+            each.add(window, values[:, *here], valid[here])
+
+    apart, of_means = (np.abs(each.means() - knots) for each in (means, plain))
+    others = [0, 2, 3, 4]
+    # the two pixels at the centre of an even side lie half a pixel beside it
+    assert apart[:, others].max() < (1e-4 if factor % 2 else 2.5 / factor) * of_means[:, others].max()
+    # without a valid centre it is a mean as before
+    np.testing.assert_allclose(means.means()[:, 1], plain.means()[:, 1], atol=1e-5)
+
+
 def test_details_show_thick_middling_and_thin_haze():
     depth = np.broadcast_to(np.linspace(0, 1, 100, dtype=np.float32), (3, 50, 100))
 
