@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from infdehaze.network import InfDehaze
+from infdehaze.presets import FIELDS
 from infdehaze.tiling import enlarge, mirror_pad, scatter
 from infdehaze.weights import load_model
 
@@ -135,7 +136,8 @@ def _restore_patches(
     blocks = [scene.read(window) for window in windows]
     tiles = torch.cat([mirror_pad(torch.from_numpy(block.values)[None], side, side) for block in blocks]).to(device)
     residuals = model.encoder(tiles)
-    fields = model.decoder(residuals[-1], residuals).float()
+    # nothing is smoothed, so that no detail is missing: the dark channel is not needed
+    fields = model.decoder(residuals[-1], residuals)[:, :FIELDS].float()
     del residuals
     # one by one, as a run puts the picture together by windows: fields in full size would be the peak
     for i, block in enumerate(blocks):
