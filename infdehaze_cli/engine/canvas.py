@@ -31,7 +31,7 @@ class FieldCanvas:
     grid : TileGrid
         The tiles of the scene.
     fields : int
-        Number of fields.
+        Number of fields; others that tiles have after these are left out.
     stride : int
         Pixels between values.
     sigma, airlight_sigma : float
@@ -89,6 +89,7 @@ class FieldCanvas:
             self._reserve(top + self._side)
             weight_h = feather(self._side, self._overlap, i == 0, i == self._grid.rows - 1)
             weight_w = feather(self._side, self._overlap, j == 0, j == self._grid.cols - 1)
+            fields_Fhw = fields_Fhw[: len(self._band_Fhw) - 1]
             with_weight = torch.cat([fields_Fhw, torch.ones(1, self._side, self._side)]) * weight
             patch = with_weight * weight_h[:, None] * weight_w
             self._band_Fhw[:, top : top + self._side, left : left + self._side] += patch

@@ -86,8 +86,7 @@ class CoarseLook:
         """Take the fields of pixel rows ``row`` to ``end``, with the last ones also those that lie below the scene."""
         height, width, _ = self._look_hwF.shape
         rows = slice(row // self._stride, end // self._stride if end < self._grid.height else height)
-        look_Fhw = canvas.look(rows, slice(0, width))[: FIELDS + 1]
-        self._look_hwF.write(rows, look_Fhw.permute(1, 2, 0))
+        self._look_hwF.write(rows, canvas.look(rows, slice(0, width)).permute(1, 2, 0))
 
     def know(self, tiles: Iterable[int]) -> None:
         """Learn which tiles of the halved scene hold data."""

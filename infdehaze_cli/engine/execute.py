@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from infdehaze.network import InfDehaze
-from infdehaze.presets import Preset
+from infdehaze.presets import FIELDS, Preset
 
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.journal import Journal, Progress
@@ -103,7 +103,7 @@ def execute(
             run.look_at_half(plan.coarse(), scene, at_half, shelf, journal, reporter) if plan.coarse_tiles else None
         )
         seconds = {"coarse": time.perf_counter() - started}
-        canvas = run.canvas(plan, preset.thin_haze, coarse)
+        canvas = run.canvas(plan, coarse)
         taking = composing(preset, device, second, writer, strength, reporter, run.clocks)
         holds_data = None if coarse is None else coarse.holds_data
         found, _ = run.look(plan, scene, scratch, journal, reporter, canvas, taking, holds_data)
@@ -128,13 +128,11 @@ class _Run:
     scratch_bytes: int = 0
     checkpoint_bytes: int = 0
 
-    def canvas(
-        self, plan: Plan, thin_haze: tuple[float, float] = (0.0, 0.0), coarse: CoarseLook | None = None
-    ) -> FieldCanvas:
-        """Make what joins the fields of a look."""
+    def canvas(self, plan: Plan, coarse: CoarseLook | None) -> FieldCanvas:
+        """Make what joins the fields of the look at the scene."""
         preset = self.model.preset
         sizes = plan.grid, preset.planes, preset.field_stride
-        return FieldCanvas(*sizes, *preset.field_sigmas, thin_haze, coarse, preset.texture)
+        return FieldCanvas(*sizes, *preset.field_sigmas, preset.thin_haze, coarse, preset.texture)
 
     def look_at_half(
         self,
@@ -150,7 +148,8 @@ class _Run:
         coarse = CoarseLook(shelf, plan.grid, preset.field_stride, preset.coarse_share)
         progress = None if journal is None else journal.coarse
         once, taking = OnePhase(reporter, plan.tiles), nullcontext(coarse.take)
-        canvas = self.canvas(plan)
+        # its detail is not asked for
+        canvas = FieldCanvas(plan.grid, FIELDS, preset.field_stride, *preset.field_sigmas)
         _, tiles = self.look(plan, HalvedScene(scene), scratch, progress, once, canvas, taking)
         coarse.know(tiles)
         return coarse
