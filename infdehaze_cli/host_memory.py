@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infdehaze.presets import Preset
+from infdehaze.smoothing import smoothing_reach
 from infdehaze.tiling import TileGrid
 
 from . import memory
@@ -69,13 +70,19 @@ def residual_queue_bytes(preset: Preset, batch: int, dtype: str) -> int:
     return (QUEUE + 4) * batch * row_bytes(preset.stored_shapes, dtype)
 
 
+def band_rows(preset: Preset) -> int:
+    """Rows of cells that the joined fields hold at most."""
+    # the windows to be put together, tiles that end below them, and what smoothing reaches above and below
+    halo = smoothing_reach(*preset.field_sigmas, preset.texture) + 1
+    return (2 * preset.tile + memory.COMPOSE_ROWS) // preset.field_stride + 2 * halo
+
+
 def writing_bytes(preset: Preset, source: SourceFacts, grid: TileGrid) -> int:
     """Bytes of the joined fields, and of the windows that are read, restored and written."""
     stride = preset.field_stride
-    rows = (2 * preset.tile + memory.COMPOSE_ROWS) // stride + 8 * max(preset.field_sigmas)
-    cells = grid.padded_width // stride * rows
+    cells = grid.padded_width // stride * band_rows(preset)
     # a band of fields and weights, and its copy when rows are dropped
-    canvas = int(2 * 4 * (preset.planes + 1) * cells)
+    canvas = 2 * 4 * (preset.planes + 1) * cells
     if preset.coarse_share:
         # rows of the coarse look, as they lie on disk and as they are kept
         canvas += 2 * 4 * 10 * (grid.padded_width // (2 * stride)) * (2 * memory.COMPOSE_ROWS // stride)

@@ -29,6 +29,7 @@ from infdehaze_cli.engine.elastic import Elastic
 from infdehaze_cli.engine.encode import encode_tiles
 from infdehaze_cli.engine.tiles import TileBatch
 from infdehaze_cli.geometry import Window
+from infdehaze_cli.host_memory import band_rows
 from infdehaze_cli.memory import COMPOSE_COLS, COMPOSE_ROWS
 from infdehaze_cli.store import HostArray, Workspace, pack, row_length, unpack
 
@@ -193,6 +194,24 @@ def test_composing_a_window_takes_what_was_predicted_or_less(name, tmp_path):
         composer.take(canvas, window.row, window.row_end)
     assert restored.get()[1].shape == values.shape
     assert device.peak_bytes <= memory.compose_bytes(preset) <= SLACK * device.peak_bytes
+
+
+@pytest.mark.parametrize("overlap", [0, 32, 128])
+@pytest.mark.parametrize("name", ["lite", "fast"])
+def test_the_band_of_joined_fields_has_no_more_rows_than_predicted(name, overlap):
+    preset = PRESETS[name]
+    grid = TileGrid(4000, 200, preset.tile, overlap)
+    sizes = grid, preset.planes, preset.field_stride
+    canvas = FieldCanvas(*sizes, *preset.field_sigmas, preset.thin_haze, None, preset.texture)
+    side, row, most = preset.tile // preset.field_stride, 0, 0
+    for index in range(grid.count):
+        canvas.add(index, torch.zeros(preset.planes, side, side))
+        while row < grid.height and canvas.finished_pixels >= min(row + COMPOSE_ROWS, grid.height):
+            canvas.cut(Window(row, 0, min(COMPOSE_ROWS, grid.height - row), grid.width))
+            most = max(most, canvas._band_Fhw.shape[1])
+            row += COMPOSE_ROWS
+            canvas.drop_above(row)
+    assert most <= band_rows(preset) <= SLACK * most
 
 
 @pytest.mark.parametrize("name", PRESETS)
