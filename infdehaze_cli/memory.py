@@ -102,9 +102,9 @@ def encode_bytes(preset: Preset, batch: int, precision: str, on_gpu: bool = Fals
     fill = 3 * 3 + 1
     # the picture, its copy in patches, and a copy of those, for autocast or for the deviation, which takes two
     embed = 3 * (4 if preset.patch_statistics or preset.tile_statistics else 3)
-    # and what is valid
-    # as it is, and beside its mean
+    # the dark channel as it is, and beside its mean
     dark = 2 * 4 * (preset.tile // preset.field_stride) ** 2 if preset.texture else 0
+    # and what is valid
     peak, kept = pixels * (1 + 4 * max(fill, embed)) + dark, pixels * (1 + 4 * 3) + dark
     for stage in range(len(preset.widths)):
         h, w, c = preset.residual_shapes[stage]
@@ -120,11 +120,11 @@ def encode_bytes(preset: Preset, batch: int, precision: str, on_gpu: bool = Fals
 def decode_bytes(preset: Preset, batch: int, precision: str, stored: int = 2, on_gpu: bool = False) -> int:
     """Peak of decoding ``batch`` tiles, without the weights: their residuals, one stage's work, and the fields."""
     size = PRECISION_BYTES[precision]
+    # the dark channel beside its mean, the mean, and both together
+    dark = 3 * (preset.tile // preset.field_stride) ** 2 if preset.texture else 0
     # as they are stored, and in fp32; the bottleneck's latents, stacked
     h, w, c = preset.residual_shapes[-1]
     # with coarse fields written back into the last residual
-    # the dark channel with its mean, and both together
-    dark = 3 * (preset.tile // preset.field_stride) ** 2 if preset.texture else 0
     given = (4 + stored) * (preset.residual_values + dark) + (4 if not preset.tile_statistics else 14) * h * w * c
     working = 0
     for stage in range(len(preset.widths)):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from infdehaze.network import InfDehaze
 from infdehaze.norm import CentredNorm
+from infdehaze.presets import FIELDS
 from infdehaze.weights import load_model, save_weights
 from torch import Tensor
 
@@ -35,7 +36,7 @@ PASSES = 30
 def decode(model: InfDehaze, tiles_B3HW: Tensor) -> Tensor:
     """Return the fields of tiles that are scenes of their own."""
     residuals = model.encoder(tiles_B3HW)
-    fields: Tensor = model.decoder(model.bottleneck(residuals[-1]), residuals)
+    fields: Tensor = model.decoder(model.bottleneck(residuals[-1]), residuals)[:, :FIELDS]
     return fields
 
 

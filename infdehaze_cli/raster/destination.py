@@ -173,9 +173,10 @@ def check_free_space(
     needs = [(folder, raw)]
     if cog:
         overviews = int(raw * _OVERVIEWS_SHARE)
-        needs = [(work_dir, raw + overviews * overviews_first), (folder, raw + overviews * (not overviews_first))]
+        # packed ones take some of that in any case
+        needs = [(work_dir, raw + overviews if overviews_first else raw), (folder, raw + overviews)]
         if work_dir.is_dir() and work_dir.stat().st_dev == folder.stat().st_dev:
-            needs = [(folder, sum(need for _, need in needs))]
+            needs = [(folder, 2 * raw + overviews)]
     for place, need in needs:
         try:
             free = shutil.disk_usage(place).free

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window as RasterioWindow
@@ -20,6 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 from infdehaze_cli.geometry import Window, split_windows
 from infdehaze_cli.raster._gdal import abandon, open_quietly, to_rasterio
 from infdehaze_cli.raster.metadata import Metadata
+from infdehaze_cli.raster.validity import representable
 from infdehaze_cli.raster.verify import Written
 
 #: Rows and columns of an overview that are made at a time.
@@ -60,6 +62,9 @@ class _Level:
 
 def is_fill(values: NDArray[Any], nodata: float | None) -> bool:
     """Whether all values are what GDAL reads where nothing was written, to the bit."""
+    if nodata is not None and np.isfinite(nodata) and representable(nodata, values.dtype) is None:
+        # GDAL would round it
+        return False
     fill = values.dtype.type(nodata or 0)
     if values.dtype.kind == "f":
         as_bits = f"u{values.dtype.itemsize}"

@@ -110,6 +110,8 @@ class Preset:
             raise ValueError("airlight_smoothing must be between 0 and four tiles")
         if not 0 <= self.texture < 1 or (self.texture and not self.smoothing):
             raise ValueError("texture must be at least 0 and below 1, and goes with smoothing")
+        if self.texture and self.field_stride % 8 and 8 % self.field_stride:
+            raise ValueError("with texture, field_stride must divide 8 or be a multiple of it")
         if len(self.thin_haze) != 2 or not 0 <= self.thin_haze[0] <= self.thin_haze[1] < 1:
             raise ValueError("thin_haze must be two optical depths below 1, the lower first")
         if not 0 <= self.coarse_share < 1:

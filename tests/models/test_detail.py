@@ -139,7 +139,15 @@ def test_a_network_with_texture_restores_and_learns_through_it(make_model, scene
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.decoder.parameters())
 
 
-@pytest.mark.parametrize("changes", [{"texture": -0.1}, {"texture": 1.0}, {"texture": 0.1, "smoothing": 0.0}])
-def test_texture_without_smoothing_or_out_of_range_is_refused(make_model, changes):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"texture": -0.1},
+        {"texture": 1.0},
+        {"texture": 0.1, "smoothing": 0.0},
+        {"texture": 0.1, "stem_stride": 12, "field_stride": 12, "tile": 192, "overlap": 0},
+    ],
+)
+def test_texture_that_cannot_be_is_refused(make_model, changes):
     with pytest.raises(ValueError, match="texture"):
         make_model(**{"smoothing": 8.0, **changes})

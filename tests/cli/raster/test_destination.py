@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections import namedtuple
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from infdehaze_cli.errors import InfdehazeError, StorageError, UsageError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster import OutputWriter, Scene
 from infdehaze_cli.raster._gdal import open_quietly
+from infdehaze_cli.raster.destination import check_free_space
 from infdehaze_cli.raster.verify import verify
 
 Make = Callable[..., Path]
@@ -206,6 +208,31 @@ def test_too_little_free_space_is_said_before_the_work(
     with pytest.raises(StorageError, match=r"4 KiB free and the output needs up to 820\.3 KiB"):
         restore(source, dst=folder / "clean.tif")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
+@pytest.mark.parametrize(
+    ("overviews_first", "free", "lacking"), [(False, 1.0, None), (True, 1.3, "first"), (True, 1.4, None)]
+)
+def test_each_of_two_file_systems_needs_room_for_what_lies_there(
+    source: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overviews_first: bool,
+    free: float,
+    lacking: str | None,
+) -> None:
+    first = Path("/dev/shm")
+    with Scene.open(source) as scene:
+        raw = 3 * scene.height * scene.width
+        room = {first: int(free * raw), folder: int(1.4 * raw)}
+        monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, room[place]))
+        with pytest.raises(StorageError, match=str(first)) if lacking else nullcontext():
+            check_free_space(scene, 3, first, folder, cog=True, overviews_first=overviews_first)
+        room[folder] = int(1.3 * raw)
+        room[first] = 2 * raw
+        with pytest.raises(StorageError, match="free and the output needs"):
+            check_free_space(scene, 3, first, folder, cog=True, overviews_first=overviews_first)
 
 
 def test_an_existing_file_is_kept_until_overwrite_is_given(source: Path, folder: Path, restore: Run) -> None:

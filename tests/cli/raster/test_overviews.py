@@ -164,6 +164,9 @@ def test_a_window_that_changed_on_the_way_is_found(
         ("uint8", 0, 0, True),
         ("uint8", 255, 255, True),
         ("uint8", 255, 0, False),
+        # GDAL reads 1 where nothing was written
+        ("uint8", 0.5, 0, False),
+        ("uint8", 0.5, 1, False),
         ("float32", None, -0.0, False),
         ("float32", -9999, -9999, True),
         ("float64", float("nan"), float("nan"), True),
