@@ -87,15 +87,19 @@ def _trial_seconds(model: InfDehaze, plan: Plan, tiles: int, scratch: Path) -> d
 
 
 def _trial(model: InfDehaze, plan: Plan, scratch: Path) -> tuple[int, dict[str, float]]:
-    """Return the tiles of a trial run, two batches where that is quick, and its seconds by phase."""
+    """Return the tiles of a trial run, two batches where that is quick, and its seconds by phase.
+
+    A run takes its folder for its own and empties it, so it gets one that is: the user's files may lie in ``scratch``.
+    """
     tiles = 1
-    seconds = _trial_seconds(model, plan, tiles, scratch)
-    if _network(seconds) < WARM_SECONDS:
-        # the first pass also loads code and makes pools of memory
-        seconds = _trial_seconds(model, plan, tiles, scratch)
-    while tiles < 2 * plan.batch and 2 * _network(seconds) < ENOUGH_SECONDS:
-        tiles = min(2 * plan.batch, tiles * 8)
-        seconds = _trial_seconds(model, plan, tiles, scratch)
+    with tempfile.TemporaryDirectory(prefix="infdehaze-", dir=scratch) as own:
+        seconds = _trial_seconds(model, plan, tiles, Path(own))
+        if _network(seconds) < WARM_SECONDS:
+            # the first pass also loads code and makes pools of memory
+            seconds = _trial_seconds(model, plan, tiles, Path(own))
+        while tiles < 2 * plan.batch and 2 * _network(seconds) < ENOUGH_SECONDS:
+            tiles = min(2 * plan.batch, tiles * 8)
+            seconds = _trial_seconds(model, plan, tiles, Path(own))
     return tiles, seconds
 
 

@@ -33,6 +33,19 @@ def test_rates_are_positive_and_nothing_is_left_behind(engine, model, plan):
     assert list(engine.scratch.iterdir()) == []
 
 
+def test_the_folders_of_others_are_left_alone(engine, model, plan):
+    names = ("coarse", "residuals", "encoded", "fields", "latents", "mixed")
+    for name in names:
+        (engine.scratch / name).mkdir()
+        (engine.scratch / name / "precious.txt").write_text("mine")
+
+    calibrate(model, plan, engine.scratch)
+    estimate_seconds(model, plan, engine.scratch, 3)
+
+    assert {path.name: path.read_text() for path in engine.scratch.glob("*/*")} == {"precious.txt": "mine"}
+    assert sorted(path.name for path in engine.scratch.iterdir()) == sorted(names)
+
+
 def test_a_scene_of_twice_the_tiles_takes_about_twice_as_long(engine, model, plan, monkeypatch):
     # one trial for both
     trial = calibration._trial(model, plan, engine.scratch)
