@@ -78,6 +78,8 @@ def attend(
         work = partial(attend_blocks, attention, qkv_gND, orders(codes, group), device)
         amounts.blocks.run(len(block_bounds(tokens, attention.block)), work)
         queries.write((group,), qkv_gND[0])
+        # before the next heads are read: the budget has room for one group
+        del qkv_gND, work
     keys.close()
     values.close()
     return queries

@@ -1,5 +1,6 @@
 """The streamed bottleneck equals the one in memory, and its working set does not grow with the scene."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from infdehaze.ibssa import block_bounds
 from infdehaze_cli.engine.bottleneck import stream_bottleneck
 from infdehaze_cli.engine.device import Device
 from infdehaze_cli.store import Workspace
+from infdehaze_cli.store.arrays import DiskArray
 
 WIDTH = 16
 
@@ -148,6 +150,23 @@ def test_on_disk_it_gives_the_same_bits(tmp_path, latents_on_disk, heads_on_disk
     assert workspace.disk_bytes == 4 * WIDTH * (latents_on_disk * 21 * 17 + heads_on_disk * 3 * tokens)
     assert (tmp_path / "latents").is_dir() == latents_on_disk
     assert not (tmp_path / "queries").exists()
+
+
+def test_one_group_of_heads_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    held, most, read = [], [], DiskArray.read
+
+    def counted(self, where):
+        found = read(self, where)
+        held.append(weakref.ref(found))
+        most.append(sum(each() is not None for each in held))
+        return found
+
+    monkeypatch.setattr(DiskArray, "read", counted)
+
+    stream(bottleneck(), *scene(21, 17), 40, workspace=Workspace(tmp_path, heads_on_disk=True, heads_at_a_time=1))
+
+    # queries, keys and values
+    assert max(most) == 3
 
 
 @pytest.mark.parametrize("chunk_tokens", [32, 64, 103, 1000])
