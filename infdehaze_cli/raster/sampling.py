@@ -16,13 +16,17 @@ SAMPLE_SIDE = 1024
 #: Above this side a decimated read without overviews would decode the whole scene: patches are read instead.
 DECIMATED_SIDE = 4096
 PATCHES, PATCH_SIDE = 16, 64
+#: With fewer valid values than a patch has, the patches have missed what there is: all of the scene is read.
+ENOUGH = PATCH_SIDE**2
+#: Rows that are decimated at a time then.
+_STRIP_ROWS = 8192
 
 
 def sample_values(dataset: Any, validity: Validity) -> NDArray[Any]:
     """Return valid values of the colour bands, about a million pixels at most.
 
     A scene that is small or has overviews is read decimated, by nearest neighbour; of any other, patches on a
-    regular lattice are read.
+    regular lattice are read, and where these hold hardly any data, as in a mosaic that is mostly empty, all of it.
 
     Parameters
     ----------
@@ -45,6 +49,12 @@ def sample_values(dataset: Any, validity: Validity) -> NDArray[Any]:
         for row, rows in _lattice(height)
         for col, cols in _lattice(width)
     ]
+    if sum(part.size for part in parts) < ENOUGH * len(validity.colours):
+        strips = [
+            RasterioWindow(0, row, width, min(_STRIP_ROWS, height - row)) for row in range(0, height, _STRIP_ROWS)
+        ]
+        share = DECIMATED_SIDE / max(height, width)
+        parts = [_read(dataset, validity, strip, max(strip.height, strip.width) * share) for strip in strips]
     return np.concatenate(parts)
 
 
@@ -55,7 +65,7 @@ def _lattice(size: int) -> list[tuple[int, int]]:
     return [(start, length) for start in sorted(starts)]
 
 
-def _read(dataset: Any, validity: Validity, window: RasterioWindow, longest: int) -> NDArray[Any]:
+def _read(dataset: Any, validity: Validity, window: RasterioWindow, longest: float) -> NDArray[Any]:
     """Return the valid colour values of a window, decimated to at most ``longest`` pixels a side."""
     factor = max(1.0, max(window.height, window.width) / longest)
     shape = max(1, int(window.height / factor)), max(1, int(window.width / factor))

@@ -91,6 +91,15 @@ def test_limits_of_a_long_scene_come_from_a_sample_of_all_of_it(
         assert first.limits.hi == pytest.approx(ramp.size / BRIGHTEST, rel=0.01)
 
 
+def test_limits_of_a_mosaic_that_is_mostly_empty_come_from_what_is_there(make_tiff: Make) -> None:
+    # patches of 64 px are read every 800 px, and this lies between them
+    pixels = np.zeros((1, 40, 12_288), np.uint16)
+    pixels[:, :, 6300:6700] = np.linspace(500, 3000, 400).astype(np.uint16)
+    path = make_tiff(pixels, nodata=0, tiled=True, blockxsize=64, blockysize=16)
+    with Scene.open(path) as scene:
+        assert scene.limits.hi == pytest.approx(3000 / BRIGHTEST, rel=0.01)
+
+
 def test_a_scene_may_be_read_in_another_thread(make_tiff: Make, rng: np.random.Generator) -> None:
     pixels = rng.integers(0, 256, (3, 16, 16), dtype=np.uint8)
     found = []
