@@ -27,8 +27,8 @@ _LATER = ("scratch", "strength")
 def identify(scene: Scene, config: RunConfig, bands: tuple[int, ...] | None) -> dict[str, Any]:
     """Return the identity of a run as JSON-ready values: of the input, the weights, the request and the program.
 
-    Of a local file size, time and the hash of its first 64 KiB are taken; of other sources, and of files that name
-    others, such as VRT, also the hash of a few pixels.
+    Of a local file size, time and the hash of its first 64 KiB are taken, and size and time of those that it is read
+    together with, such as masks and the parts of a VRT; of other sources than GeoTIFF also the hash of a few pixels.
     """
     return {
         "input": _input(scene),
@@ -47,17 +47,28 @@ def _input(scene: Scene) -> dict[str, Any]:
         "shape": [scene.count, scene.height, scene.width],
         "dtype": scene.dtype.name,
         "limits": str(scene.limits),
+        "valid": repr(scene.validity),
     }
     path = Path(scene.path)
     if is_local(scene.path) and path.is_file():
         facts = path.stat()
         header = _hash_file(path, _HEADER)
-        known |= {"size": facts.st_size, "time": facts.st_mtime_ns, "header": header}
+        known |= {"size": facts.st_size, "time": facts.st_mtime_ns, "header": header, "parts": _parts(scene)}
         if path.suffix.lower() in (".tif", ".tiff"):
             return known
     height, width = min(_PATCH, scene.height), min(_PATCH, scene.width)
     patch = scene.read(Window((scene.height - height) // 2, (scene.width - width) // 2, height, width))
     return known | {"pixels": hashlib.sha256(patch.native.tobytes()).hexdigest()}
+
+
+def _parts(scene: Scene) -> dict[str, list[int]]:
+    """Return size and time of the files that a source is read together with, but for what viewers write beside it."""
+    facts = {
+        file: Path(file).stat()
+        for file in scene.files
+        if Path(file).is_file() and not file.lower().endswith((".ovr", ".aux.xml"))
+    }
+    return {file: [found.st_size, found.st_mtime_ns] for file, found in sorted(facts.items())}
 
 
 def _hash_file(path: Path, length: int | None = None) -> str:

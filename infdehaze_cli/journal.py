@@ -23,7 +23,7 @@ from .errors import StorageError
 from .plan import Plan
 from .retry import persist
 
-FORMAT = 5
+FORMAT = 6
 """Another one when its lines change, or what is computed from the same request: older runs then start afresh."""
 
 SYNC_SECONDS = 10.0
