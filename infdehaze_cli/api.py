@@ -17,6 +17,7 @@ from .errors import StorageError, UsageError
 from .plan import Plan, RunConfig
 from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, gdal_environment, parse_wavelengths, redacted
 from .report import Beside, VrtWriter
+from .report.places import same_key
 from .retry import persist
 from .scene_plan import begin_or_go_on
 from .stac import check_item, write_item
@@ -114,8 +115,8 @@ def dehaze(
     stac : str or Path, optional
         Also write a STAC item here, next to or above ``dst``; needs the package pystac.
     vrt : bool
-        Make ``dst`` a VRT with rasters of gain and offset beside it, in place of new pixels: a few megabytes that
-        GDAL 3.9 applies to ``src`` when it reads. ``format``, ``profile``,
+        Make ``dst`` a VRT with rasters of gain and offset beside it, in place of new pixels: a cell for 16 px
+        that GDAL 3.9 applies to ``src`` when it reads. ``format``, ``profile``,
         ``creation_options`` and ``other_bands`` do not apply.
     creation_options : mapping, optional
         GDAL creation options.
@@ -152,7 +153,8 @@ def dehaze(
         reporter = beside.reporter(reporter)
         model = load_model(config.weights)
         with claim(config.scratch, dst, reporter.note) as work:
-            chosen = begin_or_go_on(work, scene, model, config, bands, reporter, resume=resume)
+            gathered = VrtWriter.host_bytes(scene) if vrt else 0
+            chosen = begin_or_go_on(work, scene, model, config, bands, reporter, resume=resume, beside=gathered)
             before = work.journal.done
 
             def attempt() -> tuple[Measured, float]:
@@ -253,7 +255,7 @@ def _haze_writer(
     """Make the writer of the haze map, where one is wanted."""
     if haze_map is None:
         return nullcontext()
-    if Path(haze_map).absolute() == Path(dst).absolute():
+    if same_key(haze_map) == same_key(dst):
         raise UsageError(f"{dst} cannot be both the output and its haze map. Name two files.")
     return HazeMapWriter(scene, haze_map, writer, overwrite=overwrite, token=token)
 

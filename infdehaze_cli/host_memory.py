@@ -34,6 +34,8 @@ class SourceFacts:
     block_rows: int = 256
     block_cols: int = 256
     has_mask: bool = False
+    beside: int = 0
+    """Bytes of what is gathered of the scene while it is run, and twice that on top when it is written: a VRT's."""
 
     @property
     def pixel_bytes(self) -> int:

@@ -212,10 +212,10 @@ def _fit_host(
     least_cache, cache = host.cache_bytes(source, grid)
     coarse_look = 0 if coarse is None else host.coarse_look_bytes(preset, coarse)
 
-    def steps_of(grid: TileGrid, cache: int, latents_on_disk: bool, heads_on_disk: bool, group: int) -> dict[str, int]:
+    def steps_of(grid: TileGrid, cache: int, latents_on_disk: bool, group: int) -> dict[str, int]:
         """Return the bytes of each step of a look beside the residuals that wait."""
         bands = host.latent_band_bytes(preset, grid, on_device.chunk_tokens)
-        kept = cache + (bands if latents_on_disk else host.latent_bytes(preset, grid) + coarse_look)
+        kept = cache + source.beside + (bands if latents_on_disk else host.latent_bytes(preset, grid) + coarse_look)
         reading = host.reading_bytes(preset, source, batch)
         queue = host.residual_queue_bytes(preset, batch, config.residual_dtype)
         return {
@@ -230,12 +230,14 @@ def _fit_host(
             + (reading if config.residuals in ("auto", "recompute") else 2 * source.block_bytes),
         }
 
-    def steps(cache: int, latents_on_disk: bool, heads_on_disk: bool, group: int) -> dict[str, int]:
+    def steps(cache: int, latents_on_disk: bool, group: int) -> dict[str, int]:
         """Return the bytes of each step; the coarse look is one."""
-        found = steps_of(grid, cache, latents_on_disk, heads_on_disk, group)
+        found = steps_of(grid, cache, latents_on_disk, group)
         if coarse is not None:
-            look = max(steps_of(coarse, cache, latents_on_disk, heads_on_disk, group).values())
+            look = max(steps_of(coarse, cache, latents_on_disk, group).values())
             found["coarse look"] = look + host.halving_bytes(source, coarse, batch, preset.tile)
+        if source.beside:
+            found["finish"] = cache + 3 * source.beside
         return found
 
     heads = preset.bottleneck_heads
@@ -249,7 +251,7 @@ def _fit_host(
             *((True, True, g) for g in groups),
         )
     ]
-    needed = [steps(*choice) for choice in choices]
+    needed = [steps(size, on_disk, group) for size, on_disk, _, group in choices]
     fitting = [i for i, step in enumerate(needed) if max(step.values()) <= config.ram]
     if not fitting:
         least = min(needed, key=lambda step: max(step.values()))

@@ -19,8 +19,8 @@ from .raster import Scene, gdal_environment
 from .work_folder import WorkFolder
 
 
-def source_facts(scene: Scene) -> SourceFacts:
-    """Return what the planner has to know of an open scene."""
+def source_facts(scene: Scene, beside: int = 0) -> SourceFacts:
+    """Return what the planner has to know of an open scene; see `SourceFacts.beside`."""
     rows, cols = scene.block_shape
     return SourceFacts(
         bands=scene.count,
@@ -28,17 +28,25 @@ def source_facts(scene: Scene) -> SourceFacts:
         block_rows=rows,
         block_cols=cols,
         has_mask=bool(scene.validity.mask_bands),
+        beside=beside,
     )
 
 
-def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig, *, estimate: bool = False) -> Plan:
+def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig, *, beside: int = 0, estimate: bool = False) -> Plan:
     """Plan a run over an open scene; see :func:`infdehaze_cli.planner.make_plan` for the errors.
 
     Where residuals do not all fit into memory and the user leaves the tier open, encoding and the scratch folder are
     timed first. With ``estimate`` the plan says how long the run may take.
     """
     device = str(resolve_device(config.device))
-    scene_facts = (scene.height, scene.width, model.preset, count_parameters(model), device, source_facts(scene))
+    scene_facts = (
+        scene.height,
+        scene.width,
+        model.preset,
+        count_parameters(model),
+        device,
+        source_facts(scene, beside),
+    )
     plan = make_plan(config, *scene_facts)
     if config.residuals == "auto" and plan.batches_in_memory < plan.batches:
         plan = make_plan(config, *scene_facts, rates=calibrate(model, plan, config.scratch))
@@ -75,6 +83,7 @@ def begin_or_go_on(
     reporter: Reporter,
     *,
     resume: bool,
+    beside: int = 0,
 ) -> Plan:
     """Plan a run, or take the plan of the interrupted one that it goes on with; the journal is begun, or gone on with.
 
@@ -93,7 +102,7 @@ def begin_or_go_on(
         work.journal.go_on()
         reporter.note(_progress(work.journal.done, chosen))
         return chosen
-    chosen = plan_scene(scene, model, config)
+    chosen = plan_scene(scene, model, config, beside=beside)
     work.check_space(chosen)
     work.journal.begin(identify(scene, config, bands), chosen)
     return chosen

@@ -1,4 +1,4 @@
-"""Block means of a run's haze, gathered while the output is written: a coarse map in a few megabytes."""
+"""Block means of a run's haze, gathered while the output is written: a coarse map, 4 bytes a square and channel."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class BlockMeans:
     def __init__(self, channels: int, height: int, width: int, factor: int, *, centred: bool = False) -> None:
         self.factor, self._centred = factor, centred
         shape = -(-height // factor), -(-width // factor)
-        self._sums = np.zeros((channels, *shape))
-        self._counts = np.zeros(shape)
+        self._sums = np.zeros((channels, *shape), np.float32)
+        self._counts = np.zeros(shape, np.float32)
 
     def add(self, window: Window, values: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Add the valid pixels of a window: values (channels, rows, cols), valid (rows, cols)."""
@@ -48,8 +48,8 @@ class BlockMeans:
             is_row, is_col = self._is_centre(window.row, window.height), self._is_centre(window.col, window.width)
             weight *= np.where(is_row[:, None] & is_col, 1.0, _BESIDE)
         for total, channel in zip(self._sums, values, strict=True):
-            total[rows, cols] += summed(np.where(valid, channel, 0.0) * weight)
-        self._counts[rows, cols] += summed(weight)
+            total[rows, cols] += summed(np.where(valid, channel, 0.0) * weight).astype(np.float32)
+        self._counts[rows, cols] += summed(weight).astype(np.float32)
 
     def _is_centre(self, start: int, length: int) -> NDArray[np.bool_]:
         """Return which of a range of pixels lie at the centre of their squares: two, or one where a side is odd."""
@@ -62,10 +62,11 @@ class BlockMeans:
         cells = np.arange(start, start + length) // self.factor
         return slice(int(cells[0]), int(cells[-1]) + 1), np.flatnonzero(np.diff(cells, prepend=-1))
 
-    def means(self) -> NDArray[np.float32]:
-        """Return the means (channels, rows, cols), NaN where no pixel was valid."""
-        known = self._counts > 0
-        return np.where(known, self._sums / np.where(known, self._counts, 1.0), np.nan).astype(np.float32)
+    def means(self, channels: slice = slice(None)) -> NDArray[np.float32]:
+        """Return the means (channels, rows, cols) of some channels, NaN where no pixel was valid."""
+        sums = self._sums[channels]
+        means: NDArray[np.float32] = np.full_like(sums, np.nan)
+        return np.divide(sums, self._counts, out=means, where=self._counts > 0)
 
 
 class HazeMeans:

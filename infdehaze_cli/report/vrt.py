@@ -100,12 +100,13 @@ class VrtWriter:
         StorageError
             If they cannot be written; it may pass where they may be when all is done again.
         """
-        means = self._means.means()
-        gain, offset = means[: self._bands], means[self._bands :]
         try:
-            self._write(self._partial(self._gain), _filled(gain, 1.0), "gain", 1.0)
+            gain = _filled(self._means.means(slice(self._bands)), 1.0)
+            self._write(self._partial(self._gain), gain, "gain", 1.0)
+            del gain
             # GDAL takes the offset away
-            self._write(self._partial(self._offset), -_filled(offset, 0.0), "offset", 0.0)
+            offset = -_filled(self._means.means(slice(self._bands, None)), 0.0)
+            self._write(self._partial(self._offset), offset, "offset", 0.0)
             self._partial(self._dst).write_bytes(self._document())
             for path in self._files():
                 sync(self._partial(path))
@@ -116,7 +117,9 @@ class VrtWriter:
         self._whole = True
 
     def finish(self) -> Path:
-        """Complete the three files, unless they are, and give them their names; the VRT gets its name last.
+        """Complete the three files, unless they are, and give them their names.
+
+        A VRT that is replaced goes first and comes last: it must never be read with a gain that is not its own.
 
         Raises
         ------
@@ -126,6 +129,7 @@ class VrtWriter:
         if not self._whole:
             self.complete()
         try:
+            self._dst.unlink(missing_ok=True)
             for path in self._files():
                 sync_and_rename(self._partial(path), path)
         except OSError as error:
@@ -133,6 +137,12 @@ class VrtWriter:
         finally:
             self.close()
         return self._dst
+
+    @staticmethod
+    def host_bytes(scene: Scene) -> int:
+        """Return the bytes that the cells of a scene take while it is run; twice that comes on top at the end."""
+        cells = -(-scene.height // CELL) * -(-scene.width // CELL)
+        return 4 * (2 * len(scene.colour_bands) + 1) * cells
 
     def _partial(self, path: Path) -> Path:
         return path.with_name(f".{path.stem}.{self._token}.tmp{path.suffix}")

@@ -5,12 +5,15 @@ import warnings
 import numpy as np
 import pytest
 import rasterio
+from infdehaze.weights import load_model
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy as copy_raster
 from rio_cogeo.cogeo import cog_validate
 
 from infdehaze_cli import RunConfig, dehaze
+from infdehaze_cli.raster import Scene
 from infdehaze_cli.report import VrtWriter
+from infdehaze_cli.scene_plan import plan_scene
 
 
 @pytest.fixture
@@ -164,6 +167,36 @@ def test_nothing_is_left_when_writing_fails(cli, make_raster, tmp_path, monkeypa
     assert ended.code == 5
     assert "No space left" in ended.err
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_a_vrt_is_never_read_with_the_gain_of_another(cli, make_raster, tmp_path, monkeypatch):
+    scene = make_raster()
+    cli("run", scene, "--vrt", tmp_path / "clean.vrt", "-q")
+    names = []
+
+    def fails_at_the_second(finished, dst):
+        names.append(dst.name)
+        if len(names) == 2:
+            raise OSError(5, "Input/output error")
+        finished.replace(dst)
+
+    monkeypatch.setattr("infdehaze_cli.report.vrt.sync_and_rename", fails_at_the_second)
+    ended = cli("run", scene, "--vrt", tmp_path / "clean.vrt", "--strength", 0.2, "--overwrite", "-q")
+
+    assert ended.code == 5
+    assert names == ["clean.gain.tif", "clean.offset.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.gain.tif", "clean.offset.tif", "scene.tif"]
+
+
+def test_the_cells_count_in_the_plan(make_raster, tmp_path, shipped):
+    scene = make_raster(height=300, width=400)
+    with Scene.open(scene) as opened:
+        expected = 4 * 7 * 19 * 25
+        assert VrtWriter.host_bytes(opened) == expected
+        model = load_model("lite")
+        plain, counted = (plan_scene(opened, model, shipped, beside=beside) for beside in (0, expected))
+
+    assert counted.predicted_host_bytes == plain.predicted_host_bytes + expected
 
 
 def test_dark_values_do_not_become_nodata(cli, make_raster, landscape_pixels, tmp_path):
