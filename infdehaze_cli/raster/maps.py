@@ -71,7 +71,8 @@ class MapWriter:
     ) -> None:
         self._dst = check_destination(scene.path, dst, overwrite=overwrite, parts=scene.files)
         check_name(dst)
-        name = temporary_name(self._dst, token)
+        # an output whose name differs by its suffix alone may lie beside it
+        name = f"{temporary_name(self._dst, token)}.map"
         self._partial = self._dst.with_name(f"{name}.tmp.tif")
         self._cog = self._dst.with_name(f"{name}.cog.tmp.tif") if cog else None
         for left in (self._partial, *([self._cog] if self._cog else [])):

@@ -72,6 +72,7 @@ def test_physics_corrects_near_infrared_and_copy_does_not(cli, naip, tmp_path):
     ("options", "code", "word"),
     [
         (["--haze-map", "{dst}"], 2, "Name two files"),
+        (["--haze-map", "{dst.parent}/../{dst.parent.name}/{dst.name}"], 2, "Name two files"),
         (["--haze-map", "{src}"], 2, "clean.tif"),
         (["--haze-map", "{dst}/none/map.tif"], 2, "none"),
         (["--other-bands", "physics", "--wavelengths", "0.5"], 2, "4"),
@@ -87,6 +88,14 @@ def test_nonsense_is_refused_before_the_run(cli, naip, tmp_path, options, code, 
     assert ended.code == code
     assert ended.err.count("\n") <= 1
     assert not dst.exists()
+
+
+def test_a_map_may_have_the_name_of_the_output_but_for_its_suffix(cli, naip, tmp_path):
+    ended = cli("run", naip, "-o", tmp_path / "clean.tif", "--format", "gtiff", "--haze-map", tmp_path / "clean.tiff")
+
+    assert ended.code == 0
+    with rasterio.open(tmp_path / "clean.tif") as clean, rasterio.open(tmp_path / "clean.tiff") as haze:
+        assert (clean.dtypes[0], haze.dtypes[0]) == ("uint8", "float32")
 
 
 def test_a_map_that_exists_is_kept(cli, naip, tmp_path):
