@@ -51,6 +51,7 @@ def name_outputs(sources: Sequence[str], out_dir: str, *, overwrite: bool) -> li
     if local and not Path(out_dir).is_dir():
         raise UsageError(f"{out_dir} is no folder. Make it first, or give another --out-dir.")
     taken: dict[str, str] = {}
+    originals = {file for src in sources if (file := _file(src)) is not None}
     pairs = []
     for src in sources:
         # what follows a question mark in a URL is no part of the name
@@ -63,7 +64,7 @@ def name_outputs(sources: Sequence[str], out_dir: str, *, overwrite: bool) -> li
                 "Run them apart, into two folders."
             )
         taken[key] = src
-        if any(_same_file(dst, other) for other in sources):
+        if _file(dst) in originals:
             raise UsageError(f"{dst} is one of the sources; give another --out-dir.")
         if local and Path(dst).exists() and not overwrite:
             raise UsageError(f"{dst} exists; give --overwrite to replace it.")
@@ -71,9 +72,13 @@ def name_outputs(sources: Sequence[str], out_dir: str, *, overwrite: bool) -> li
     return pairs
 
 
-def _same_file(dst: str, src: str) -> bool:
-    """Whether an output would replace a source."""
-    return Path(dst).exists() and Path(src).exists() and Path(dst).samefile(src)
+def _file(path: str) -> tuple[int, int] | None:
+    """Return what a path leads to, the same for all names of a file; None where there is nothing."""
+    try:
+        facts = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def dehaze_each(pairs: Sequence[tuple[str, str]], **options: Any) -> Iterator[Outcome]:
