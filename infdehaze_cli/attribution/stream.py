@@ -28,6 +28,7 @@ from infdehaze_cli.engine.elastic import Elastic
 from infdehaze_cli.engine.pullback import ScenePullback
 from infdehaze_cli.engine.threads import Prefetch
 from infdehaze_cli.engine.tiles import TileBatch, read_tiles
+from infdehaze_cli.errors import InputError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.host_memory import QUEUE
 
@@ -154,6 +155,8 @@ class _Run:
         out_hwC = pullback.forward(self._latent_hwC)
         found: dict[int, tuple[Tensor, Tensor]] = {}
         self._each("decode", self._field_window.tiles, partial(self._decode, position, out_hwC, found))
+        if not found:
+            raise InputError("The window and all around it are black, so nothing is looked at. Give another --window.")
         indices = tuple(found)
         fields, weights = (torch.stack(parts) for parts in zip(*found.values(), strict=True))
         with self._once("window"):

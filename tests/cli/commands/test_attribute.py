@@ -203,3 +203,13 @@ def test_a_picture_that_fails_leaves_the_map(cli, make_raster, clear, tmp_path, 
     assert (ended.code, ended.err.count("\n")) == (5, 1)
     assert "is written and whole, but its picture" in ended.err
     assert {path.name for path in tmp_path.iterdir()} == {"scene.tif", "clear.tif", "map.tif"}
+
+
+def test_a_window_of_black_is_refused(cli, make_raster, tmp_path):
+    src = make_raster(pixels=np.zeros((3, 120, 160), np.uint8))
+
+    ended = cli("attribute", src, "--window", "0,0,9,9", "-o", tmp_path / "map.tif", *QUICK)
+
+    assert ended.code == 3
+    assert "black" in ended.err
+    assert not (tmp_path / "map.tif").exists()
