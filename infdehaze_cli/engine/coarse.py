@@ -19,7 +19,7 @@ from torch import Tensor
 
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.host_memory import HALVED_ROWS
-from infdehaze_cli.memory import COMPOSE_ROWS
+from infdehaze_cli.memory import COMPOSE_COLS, COMPOSE_ROWS
 from infdehaze_cli.store import Workspace
 
 from .canvas import FieldCanvas
@@ -86,7 +86,9 @@ class CoarseLook:
         """Take the fields of pixel rows ``row`` to ``end``, with the last ones also those that lie below the scene."""
         height, width, _ = self._look_hwF.shape
         rows = slice(row // self._stride, end // self._stride if end < self._grid.height else height)
-        self._look_hwF.write(rows, canvas.look(rows, slice(0, width)).permute(1, 2, 0))
+        columns = COMPOSE_COLS // self._stride
+        parts = [canvas.look(rows, slice(col, min(col + columns, width))) for col in range(0, width, columns)]
+        self._look_hwF.write(rows, torch.cat(parts, 2).permute(1, 2, 0))
 
     def know(self, tiles: Iterable[int]) -> None:
         """Learn which tiles of the halved scene hold data."""

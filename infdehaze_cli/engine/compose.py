@@ -70,7 +70,7 @@ class Composer(Generic[B]):
             with self._device.metered(not self._metered):
                 haze = np.zeros((6, *block.valid.shape), np.float32) if self._wants_haze else None
                 restored = self._restored(canvas, block, haze)
-            self._metered = True
+            self._metered = self._metered or bool(block.valid.any())
             self._sink.put((block, restored, haze))
 
     def _restored(

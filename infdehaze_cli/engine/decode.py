@@ -99,7 +99,7 @@ def decode_phase(
     """
     reporter.phase("decode", state.grid.count)
     latents = LatentRows(state)
-    metered = False
+    metered = 0
 
     def keep(item: tuple[int, dict[int, Tensor]]) -> None:
         finished.keep_fields(*item)
@@ -118,10 +118,10 @@ def decode_phase(
                 fields.update(zip(indices, item.fields, strict=True))
             elif indices:
                 latent = torch.stack([latents.get(index) for index in indices])
-                with device.metered(not metered):
+                with device.metered(len(indices) > metered):
                     work = partial(_decode_part, model, device, state.residual_dtype, item, indices, latent, fields)
                     amount.run(len(indices), work)
-                metered = True
+                metered = max(metered, len(indices))
                 keeper.put((item.number, fields))
             first = item.number * state.batch
             for index in range(first, min(first + state.batch, state.grid.count)):

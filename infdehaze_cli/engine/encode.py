@@ -73,7 +73,7 @@ def encode_phase(
         encoded.put(tiles.number, dict(zip(tiles.indices, known, strict=True)), [part[0] for part in parts])
 
     batches = encoded.batches(scene, state.grid, state.batch, state.side, holds_data)
-    metered = False
+    metered = 0
     with Prefetch(batches, QUEUE, clocks["read"]) as ahead, Sink(keep, QUEUE, clocks["store"]) as sink:
         for tiles, damage in ahead:
             if damage:
@@ -83,9 +83,10 @@ def encode_phase(
             if isinstance(tiles, KeptBatch):
                 sink.put((tiles, copies))
             elif tiles.indices:
-                with device.metered(not metered):
+                # the first batches may hold less than others
+                with device.metered(len(tiles.indices) > metered):
                     amount.run(len(tiles.indices), partial(_encode_part, model, device, state, store, tiles, copies))
-                metered = True
+                metered = max(metered, len(tiles.indices))
                 sink.put((tiles, copies))
             reporter.advance(min(state.batch, state.grid.count - tiles.number * state.batch))
     latents.finish()
