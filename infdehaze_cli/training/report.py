@@ -29,10 +29,10 @@ class Curve:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         self._columns: list[str] = []
-        if path.exists():
-            rows = self.read()
-            kept = [row for row in rows if row["step"] <= step]
-            if len(kept) < len(rows):
+        if path.exists() and (lines := path.read_text()):
+            kept = [row for row in self.read() if row["step"] <= step]
+            # a line that a crash has cut off would become one with the next
+            if 1 + len(kept) < len(lines.splitlines()) or not lines.endswith("\n"):
                 self._write(kept, "w")
 
     def read(self) -> list[dict[str, float]]:

@@ -31,6 +31,16 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     assert [r["step"] for r in curve.read()] == [10]
 
 
+def test_a_row_after_a_line_that_was_cut_off_is_a_row_of_its_own(tmp_path):
+    Curve(tmp_path / "curve.csv", 0).append(row(10))
+    with (tmp_path / "curve.csv").open("a") as file:
+        file.write("30,0.1")
+
+    Curve(tmp_path / "curve.csv", 10).append(row(20))
+
+    assert [(r["step"], r["loss"]) for r in Curve(tmp_path / "curve.csv", 20).read()] == [(10, 0.1), (20, 0.05)]
+
+
 def test_the_curve_is_drawn(tmp_path):
     curve = Curve(tmp_path / "curve.csv", 0)
     assert curve.draw() is None
