@@ -72,7 +72,7 @@ class FieldWindow:
         return tuple(i * self.grid.cols + j for i in rows for j in cols)
 
     def fields(self, fields_MFhw: Tensor, tiles: tuple[int, ...], weight_M: Tensor) -> Tensor:
-        """Join, smooth and enlarge the fields of tiles, as :meth:`InfDehaze.forward` does for the whole scene.
+        """Join, smooth and enlarge the fields of tiles, as :meth:`InfDehaze.forward` does for a scene in one look.
 
         Parameters
         ----------
