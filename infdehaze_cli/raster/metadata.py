@@ -23,8 +23,8 @@ _FOREIGN_DOMAINS = frozenset(
         "xml:VRT",
     }
 )
-#: Tags that no longer hold once pixels change.
-_STALE_PREFIXES = ("STATISTICS_", "OVR_RESAMPLING_ALG", "TIFFTAG_TRANSFERFUNCTION")
+#: Tags that no longer hold once pixels change, and one in whose place the output has a mask.
+_STALE_PREFIXES = ("STATISTICS_", "OVR_RESAMPLING_ALG", "TIFFTAG_TRANSFERFUNCTION", "NODATA_VALUES")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,12 @@ class Validity:
         kinds: list[ColorInterp] = list(dataset.colorinterp)
         alpha = kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds else None
         known = (MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha)
+        # one nodata value for all bands together (GDAL's NODATA_VALUES) is told like a mask, and is read as one
+        together = {MaskFlags.per_dataset, MaskFlags.nodata}
         masked = tuple(
-            band for band, flag in zip(colours, flags, strict=True) if not any(kind in flag for kind in known)
+            band
+            for band, flag in zip(colours, flags, strict=True)
+            if together <= set(flag) or not any(kind in flag for kind in known)
         )
         shared = bool(masked) and all(MaskFlags.per_dataset in flag for flag in flags)
         dtype = np.dtype(dataset.dtypes[0])
