@@ -34,6 +34,7 @@ from infdehaze_cli.raster.profiles import (
     gtiff_options,
     intermediate_options,
     is_lossless,
+    is_sparse,
 )
 from infdehaze_cli.raster.scaling import largest, unscale
 from infdehaze_cli.raster.source import Block, Scene
@@ -260,7 +261,7 @@ class OutputWriter:
                 self._final,
                 shape,
                 dtype,
-                sparse="SPARSE_OK" in self._options,
+                sparse=is_sparse(self._options),
                 metadata=self._metadata.with_items(self._tags),
                 cog=self._cog,
                 written=self._sums if exact else None,

@@ -85,6 +85,11 @@ def check_lossy(name: str, dtype: np.dtype[Any], colours: tuple[ColorInterp, ...
         )
 
 
+def _predictable(options: Mapping[str, str]) -> bool:
+    """Whether GDAL has a predictor for the bits that are asked for."""
+    return options.get("NBITS", "8") in ("8", "16", "32", "64")
+
+
 def intermediate_options() -> dict[str, str]:
     """Return the options of the file that becomes a COG: nothing to compress, and it is read once."""
     # of a BigTIFF libtiff doubts the counts of entries, and so cannot go round in circles after a write that failed
@@ -96,7 +101,7 @@ def gtiff_options(dtype: np.dtype[Any], overrides: Mapping[str, str]) -> dict[st
     options = {**_TILES, "BIGTIFF": "IF_SAFER", "COMPRESS": "DEFLATE", "NUM_THREADS": "ALL_CPUS"}
     options |= overrides
     packing = options["COMPRESS"].upper()
-    if packing in _PREDICTED:
+    if packing in _PREDICTED and _predictable(options):
         options.setdefault("PREDICTOR", "3" if dtype.kind == "f" else "2")
     if packing == "DEFLATE":
         options.setdefault("ZLEVEL", _DEFLATE_LEVEL)
@@ -115,7 +120,7 @@ def cog_options(overrides: Mapping[str, str]) -> dict[str, str]:
     }
     options |= overrides
     packing = options["COMPRESS"].upper()
-    if packing in _PREDICTED:
+    if packing in _PREDICTED and _predictable(options):
         options.setdefault("PREDICTOR", "YES")
     if packing == "DEFLATE":
         options.setdefault("LEVEL", _DEFLATE_LEVEL)
@@ -123,6 +128,11 @@ def cog_options(overrides: Mapping[str, str]) -> dict[str, str]:
         # it would stand below that one
         options.setdefault("OVERVIEW_RESAMPLING", "AVERAGE")
     return options
+
+
+def is_sparse(options: Mapping[str, str]) -> bool:
+    """Whether a file with these creation options may lack blocks without data."""
+    return options.get("SPARSE_OK", "NO").upper() in ("YES", "TRUE", "ON", "1")
 
 
 def is_lossless(options: Mapping[str, str], *, overviews: bool = False) -> bool:

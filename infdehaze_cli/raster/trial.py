@@ -16,7 +16,7 @@ from infdehaze_cli.raster._gdal import GDAL_ERRORS, collected_log, open_quietly,
 from infdehaze_cli.raster.cog import CARRIER_DOMAIN, make_cog
 from infdehaze_cli.raster.destination import remove_all
 from infdehaze_cli.raster.metadata import Metadata
-from infdehaze_cli.raster.profiles import intermediate_options, is_lossless
+from infdehaze_cli.raster.profiles import intermediate_options, is_lossless, is_sparse
 from infdehaze_cli.raster.verify import Written, verify
 
 SIDE = 64
@@ -30,6 +30,9 @@ MAX_BLOCK = 1 << 29
 
 _BLOCK_SIDES = ("BLOCKSIZE", "BLOCKXSIZE", "BLOCKYSIZE")
 _USUAL_SIDE = 512
+
+#: In place of those that an output has, which an option must not lose either.
+_TAGS = {"INFDEHAZE_VERSION": "0"}
 
 
 def check_options(metadata: Metadata, dtype: np.dtype[Any], options: Mapping[str, str], *, cog: bool) -> None:
@@ -113,7 +116,7 @@ def _write(folder: Path, metadata: Metadata, dtype: np.dtype[Any], options: Mapp
         dtype=dtype.name,
         **{**metadata.creation(), **(intermediate_options() if cog else options)},
     ) as dataset:
-        metadata.apply(dataset, {}, band_domain=CARRIER_DOMAIN if cog else "")
+        metadata.apply(dataset, _TAGS, band_domain=CARRIER_DOMAIN if cog else "")
         dataset.write(pixels)
         mask = np.full((side, side), 255, np.uint8) if metadata.has_mask else None
         if mask is not None:
@@ -126,8 +129,8 @@ def _write(folder: Path, metadata: Metadata, dtype: np.dtype[Any], options: Mapp
         made,
         (count, side, side),
         dtype.name,
-        sparse="SPARSE_OK" in options,
-        metadata=metadata,
+        sparse=is_sparse(options),
+        metadata=metadata.with_items(_TAGS),
         cog=cog,
         written=written if is_lossless(options) else None,
     )

@@ -25,6 +25,16 @@ def plain(make_tiff: Make, rng: np.random.Generator) -> Path:
     return make_tiff(rng.integers(1, 255, (3, 600, 700), dtype=np.uint8))
 
 
+@pytest.mark.parametrize("driver", ["cog", "gtiff"])
+def test_bits_that_have_no_predictor_get_none(folder: Path, make_tiff: Make, restore: Run, driver: Any) -> None:
+    source = make_tiff(np.full((3, 300, 400), 500, np.uint16))
+
+    clean = restore(source, dst=folder / "clean.tif", format=driver, creation_options={"NBITS": "12"})
+
+    with open_quietly(clean) as dataset:
+        assert dataset.tags(1, ns="IMAGE_STRUCTURE")["NBITS"] == "12"
+
+
 @pytest.mark.parametrize("packing", ["JPEG", "WEBP"])
 def test_a_packing_that_cannot_hold_the_pixels_fails_before_the_work(
     folder: Path, make_tiff: Make, restore: Run, packing: str
@@ -57,6 +67,9 @@ def test_a_packing_that_cannot_hold_the_pixels_fails_before_the_work(
         ("cog", {"OVERVIEW_RESAMPLING": "NONSENSE"}),
         ("cog", {"OVERVIEW_COUNT": "0"}),
         ("cog", {"OVERVIEW_COMPRESS": "LERC"}),
+        # the tags of the run would be lost
+        ("cog", {"COPY_SRC_MDD": "NO"}),
+        ("cog", {"SRC_MDD": "nothing"}),
         # another picture
         ("cog", {"TILING_SCHEME": "GoogleMapsCompatible"}),
         ("cog", {"TARGET_SRS": "EPSG:4326"}),
