@@ -13,11 +13,10 @@ from typing import Any, Literal
 from infdehaze.weights import load_model
 
 from .engine import Measured, Reporter, Silent, execute, peak_rss_bytes
-from .errors import StorageError, UsageError
+from .errors import StorageError
 from .plan import Plan, RunConfig
 from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, gdal_environment, parse_wavelengths, redacted
 from .report import Beside, VrtWriter
-from .report.places import same_key
 from .retry import persist
 from .scene_plan import begin_or_go_on
 from .stac import check_item, write_item
@@ -149,7 +148,7 @@ def dehaze(
     if stac is not None:
         check_item(stac, dst, overwrite=overwrite)
     with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
-        beside = Beside(scene, dst, other_bands, haze_map, preview, report, reference, overwrite)
+        beside = Beside(scene, dst, other_bands, haze_map, preview, report, reference, overwrite, stac, vrt)
         reporter = beside.reporter(reporter)
         model = load_model(config.weights)
         with claim(config.scratch, dst, reporter.note) as work:
@@ -177,7 +176,7 @@ def dehaze(
                         work_dir=work.path,
                         token=work.token,
                     ) as writer,
-                    _haze_writer(scene, haze_map, dst, writer, overwrite, work.token) as map_writer,
+                    _haze_writer(scene, haze_map, writer, overwrite, work.token) as map_writer,
                 ):
                     scene.check_same(second)
                     measured = execute(
@@ -247,7 +246,6 @@ def dehaze(
 def _haze_writer(
     scene: Scene,
     haze_map: str | Path | None,
-    dst: str | Path,
     writer: OutputWriter | VrtWriter,
     overwrite: bool,
     token: str,
@@ -255,8 +253,6 @@ def _haze_writer(
     """Make the writer of the haze map, where one is wanted."""
     if haze_map is None:
         return nullcontext()
-    if same_key(haze_map) == same_key(dst):
-        raise UsageError(f"{dst} cannot be both the output and its haze map. Name two files.")
     return HazeMapWriter(scene, haze_map, writer, overwrite=overwrite, token=token)
 
 

@@ -48,8 +48,6 @@ def check_item(path: str | Path, dst: str | Path, *, overwrite: bool) -> None:
     item = Path(path)
     if item.is_dir() or not item.parent.is_dir():
         raise UsageError(f"{item} is no place for a STAC item. Name a file in a folder that exists.")
-    if is_local(dst) and item.resolve() == Path(dst).resolve():
-        raise UsageError(f"{item} cannot be both the output and its STAC item. Name two files.")
     if item.exists() and not overwrite:
         raise UsageError(f"{item} exists; give --overwrite to replace it.")
 

@@ -17,7 +17,7 @@ from rasterio.drivers import raster_driver_extensions
 from infdehaze_cli import retry
 from infdehaze_cli.errors import StorageError, UsageError
 from infdehaze_cli.raster._gdal import reason, refusing_disk
-from infdehaze_cli.raster.locations import is_local, redacted
+from infdehaze_cli.raster.locations import is_local, local_files, redacted
 from infdehaze_cli.raster.remote import RemoteTarget
 from infdehaze_cli.raster.source import Scene
 
@@ -25,6 +25,9 @@ from infdehaze_cli.raster.source import Scene
 _SIDECARS = (".aux.xml", ".msk", ".ovr", ".msk.ovr")
 
 _WRITE_BITS = 0o222
+
+#: Most file systems take 255 bytes; what GDAL puts beside a raster has up to eight more than this.
+_LONGEST_NAME = 240
 
 #: What overviews that are not packed take, as a share of the plain pixels.
 _OVERVIEWS_SHARE = 1 / 3
@@ -129,6 +132,8 @@ def check_destination(source: str, dst: str | Path, *, overwrite: bool, parts: S
     if not is_local(dst):
         raise UsageError(f"{redacted(dst)} is not a local file; write to a local file and copy it there.")
     path = Path(dst)
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise UsageError(f"The name of {path} is too long; give one of at most {_LONGEST_NAME} bytes.")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name the file to write.")
     if str(dst).endswith("/"):
@@ -137,13 +142,15 @@ def check_destination(source: str, dst: str | Path, *, overwrite: bool, parts: S
         raise UsageError(f"The folder {path.parent} does not exist; make it first.")
     if path.is_symlink() and not path.exists():
         raise UsageError(f"{path} is a link that leads nowhere; remove it or write elsewhere.")
-    for file in (source, *parts):
-        if path.exists() and Path(file).exists() and path.samefile(file):
-            what = "the source itself" if file == source else f"a part of the source {redacted(source)}"
-            raise UsageError(f"{path} is {what}; write to another file.")
-    for existing in (path, *_sidecars(path)):
-        if existing.exists() and not overwrite:
-            raise UsageError(f"{existing} exists; give --overwrite to replace it.")
+    replaced = [existing for existing in (path, *_sidecars(path)) if existing.exists()]
+    for existing in replaced:
+        for file in (source, *parts):
+            if any(existing.samefile(own) for own in local_files(file)):
+                what = "the source itself" if file == source else f"a part of the source {redacted(source)}"
+                also = "" if existing == path else f", which would go with what stands beside {path}"
+                raise UsageError(f"{existing} is {what}{also}; write to another file.")
+    if replaced and not overwrite:
+        raise UsageError(f"{replaced[0]} exists; give --overwrite to replace it.")
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is no file but a device or a pipe; name the file to write.")
     if path.exists() and not path.stat().st_mode & _WRITE_BITS:
@@ -243,7 +250,8 @@ def temporary_name(dst: str | Path, token: str | None) -> str:
     killed; without one the name is new.
     """
     stem = Path(str(dst).split("?")[0].rpartition("/")[2] or "output").stem
-    return f".{stem}.{token or secrets.token_hex(4)}"
+    # a long name with all that is added would be too long
+    return f".{stem[:40]}.{token or secrets.token_hex(4)}"
 
 
 def remove_all(path: Path) -> None:

@@ -12,6 +12,8 @@ _WEB = ("http", "https", "ftp")
 WRITABLE = (*_STORES.values(), "/vsiadls/", "/vsiswift/")
 _REMOTE = (*WRITABLE, "/vsicurl/", "/vsicurl?", "/vsicurl_streaming/", "/vsihdfs/", "/vsiwebhdfs/")
 
+_VIRTUAL = re.compile(r"(file://|/vsisubfile/[^,]*,|/vsi\w+/)")
+
 # a user and a password, up to the last @ before the path; what follows a question mark, but not the punctuation
 # of the sentence around it
 _USER = re.compile(r"(?<=://)[^/\s]*@")
@@ -32,6 +34,18 @@ def gdal_name(name: str | Path) -> str:
 def is_local(name: str | Path) -> bool:
     """Whether a name is that of a file, rather than a URL or a path of a virtual file system."""
     return not gdal_name(name).startswith("/vsi") and "://" not in str(name)
+
+
+def local_files(name: str | Path) -> list[Path]:
+    """Return the local files that a name leads to: the file itself, or the archive around it, as in ``/vsizip/``."""
+    text = str(name)
+    while match := _VIRTUAL.match(text):
+        text = text[match.end() :]
+    path = Path(text.replace("{", "").replace("}", ""))
+    try:
+        return [part for part in (path, *path.parents) if part.is_file()][:1]
+    except (OSError, ValueError):
+        return []
 
 
 def is_remote(name: str | Path) -> bool:

@@ -19,8 +19,9 @@ from .coarse import HazeMeans
 from .figures import detail_windows
 from .html import DETAIL, OVERVIEW, Report, render
 from .pictures import View, fit, side_by_side
-from .places import check_place, same_key, write_beside
+from .places import check_apart, check_place, write_beside
 from .style import style_of, style_path
+from .vrt import beside_vrt
 
 PREVIEW_WIDTH, _GAP = 2000, 8
 """Pixels of a preview at most, and of the line between its pictures."""
@@ -51,6 +52,10 @@ class Beside:
         A clear raster on the grid of the scene, for the report's scores.
     overwrite
         Whether existing files may be replaced.
+    stac
+        The STAC item, which is written by others.
+    vrt
+        Whether the output is a VRT with gain and offset beside it.
 
     Raises
     ------
@@ -68,21 +73,31 @@ class Beside:
     report: str | Path | None = None
     reference: str | Path | None = None
     overwrite: bool = False
+    stac: str | Path | None = None
+    vrt: bool = False
     _means: HazeMeans | None = field(default=None, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         style = None if self.haze_map is None else style_path(self.haze_map)
-        taken = {
-            same_key(path) for path in (self.scene.path, self.dst, self.haze_map, self.reference) if path is not None
-        }
         for path, what in ((style, "the style of a haze map"), (self.preview, "a preview"), (self.report, "a report")):
-            if path is None:
-                continue
-            check_place(path, what, overwrite=self.overwrite)
-            if same_key(path) in taken:
-                raise UsageError(f"{path} cannot be {what} and another file of the run. Name two files.")
-            taken.add(same_key(path))
+            if path is not None:
+                check_place(path, what, overwrite=self.overwrite)
+        gain, offset = beside_vrt(self.dst) if self.vrt else (None, None)
+        source = {"the source": (self.scene.path,), "a part of the source": self.scene.files}
+        check_apart(
+            {**source, "the reference": (self.reference,)},
+            {
+                "the output": self.dst,
+                "the gain of the output": gain,
+                "the offset of the output": offset,
+                "the haze map": self.haze_map,
+                "the style of the haze map": style,
+                "the preview": self.preview,
+                "the report": self.report,
+                "the STAC item": self.stac,
+            },
+        )
         if self.reference is None:
             return
         if self.report is None:

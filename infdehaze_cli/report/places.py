@@ -3,19 +3,57 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infdehaze_cli.errors import StorageError, UsageError
 from infdehaze_cli.raster import is_local
 from infdehaze_cli.raster._gdal import reason
-from infdehaze_cli.raster.locations import redacted
+from infdehaze_cli.raster.locations import local_files, redacted
 from infdehaze_cli.retry import persist
 
 
 def same_key(path: str | Path) -> str:
     """Return what is the same for two names of one file."""
     return str(Path(path).resolve()) if is_local(path) else str(path)
+
+
+def check_apart(reads: Mapping[str, Sequence[str | Path | None]], writes: Mapping[str, str | Path | None]) -> None:
+    """Check that no two names of what is read and written lead to one file; what is read may be so twice.
+
+    Parameters
+    ----------
+    reads
+        Names of files by what they are, such as ``the source``.
+    writes
+        A name each by what it is; None where it is not wanted.
+
+    Raises
+    ------
+    UsageError
+        Which two do.
+    """
+    taken: dict[str | tuple[int, int], str] = {}
+    for what, names in reads.items():
+        for name in names:
+            for key in () if name is None else _keys(name):
+                taken.setdefault(key, what)
+    for what, name in writes.items():
+        if name is None:
+            continue
+        for key in _keys(name):
+            if (other := taken.get(key)) is not None:
+                raise UsageError(f"{redacted(name)} cannot be both {other} and {what}. Name two files.")
+        taken |= dict.fromkeys(_keys(name), what)
+
+
+def _keys(name: str | Path) -> set[str | tuple[int, int]]:
+    """Return what two names of one file have in common: the path without links, and the file that it leads to."""
+    keys: set[str | tuple[int, int]] = {same_key(name)}
+    for file in local_files(name):
+        facts = file.stat()
+        keys |= {str(file.resolve()), (facts.st_dev, facts.st_ino)}
+    return keys
 
 
 def check_place(path: str | Path, what: str, *, overwrite: bool) -> None:

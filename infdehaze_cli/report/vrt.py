@@ -25,7 +25,7 @@ from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster import Block, Scene, is_local, redacted
 from infdehaze_cli.raster._gdal import quiet, to_rasterio
 from infdehaze_cli.raster.destination import check_destination, remove_all, sync, sync_and_rename, write_error
-from infdehaze_cli.raster.locations import gdal_name
+from infdehaze_cli.raster.locations import gdal_name, local_files
 from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.scaling import largest
 from infdehaze_cli.raster.verify import UNWRITTEN, Written, verify
@@ -39,6 +39,11 @@ _KEPT = np.uint32(0xFFFFFF00)
 """The bits of a float32 that are kept: half a step in 65535 is lost, and a third of the bytes."""
 
 _COG = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "OVERVIEWS": "NONE", "BLOCKSIZE": "256"}
+
+
+def beside_vrt(dst: str | Path) -> tuple[Path, Path]:
+    """Return the names of gain and offset beside a VRT."""
+    return Path(dst).with_suffix(".gain.tif"), Path(dst).with_suffix(".offset.tif")
 
 
 class VrtWriter:
@@ -68,13 +73,22 @@ class VrtWriter:
         self._dst = check_destination(scene.path, dst, overwrite=overwrite, parts=scene.files)
         if self._dst.suffix.lower() != ".vrt":
             raise UsageError(f"{self._dst} is no name of a VRT. End it with .vrt.")
-        self._gain, self._offset = (self._dst.with_suffix(f".{name}.tif") for name in ("gain", "offset"))
+        self._gain, self._offset = beside_vrt(self._dst)
         for path in (self._gain, self._offset):
             check_destination(scene.path, path, overwrite=overwrite, parts=scene.files)
         if scene.path != redacted(scene.path):
-            raise UsageError("A VRT would hold the password of its source. Copy the source to a local file first.")
-        if scene.metadata.has_mask:
+            raise UsageError(
+                "A VRT would hold the password or the query of its source. Copy the source to a local file first."
+            )
+        if not all(file.is_absolute() for file in local_files(scene.path)) and not Path(scene.path).exists():
+            raise UsageError(f"A VRT would not find {scene.shown} from another folder. Name it by its absolute path.")
+        if scene.metadata.has_mask or scene.validity.alpha is not None:
             raise InputError(f"{scene.shown} has a mask, which such a VRT would lose. Use --output instead.")
+        if (inside := _nodata_inside(scene)) is not None:
+            raise InputError(
+                f"{scene.shown} has the nodata value {inside:g}, which restored pixels might take in such a VRT. "
+                "Use --output instead."
+            )
         if "transform" not in scene.metadata.creation():
             raise InputError(f"{scene.shown} has no geotransform, which such a VRT needs. Use --output instead.")
         self._bands = len(scene.colour_bands)
@@ -174,7 +188,7 @@ class VrtWriter:
         scene = self._scene
         root = xml.Element("VRTDataset", subClass="VRTProcessedDataset")
         local = is_local(scene.path) and Path(scene.path).exists()
-        name = os.path.relpath(scene.path, self._dst.parent) if local else gdal_name(scene.path)
+        name = os.path.relpath(scene.path, self._dst.parent) if local else gdal_name(scene.path).removeprefix("file://")
         source = xml.SubElement(xml.SubElement(root, "Input"), "SourceFilename", relativeToVRT=str(int(local)))
         source.text = name
         steps = xml.SubElement(root, "ProcessingSteps")
@@ -212,6 +226,14 @@ class VrtWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _nodata_inside(scene: Scene) -> float | None:
+    """Return a nodata value that is neither the least nor the largest integer: GDAL would not keep away from it."""
+    if scene.dtype.kind not in "iu":
+        return None
+    ends = int(np.iinfo(scene.dtype).min), largest(scene.dtype, scene.bits)
+    return next((value for value in scene.nodata if value is not None and value not in ends), None)
 
 
 def _filled(values: NDArray[np.float32], plain: float) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """`infdehaze run --vrt`: gain and offset in place of pixels, applied by GDAL when it reads."""
 
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -154,6 +155,36 @@ def test_a_source_that_would_read_otherwise_is_refused(cli, make_raster, tmp_pat
     assert ended.code == 3
     assert hint in ended.err
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_a_nodata_value_within_the_range_is_refused(cli, make_raster, tmp_path):
+    ended = cli("run", make_raster(profile={"nodata": 130}), "--vrt", tmp_path / "clean.vrt")
+
+    assert ended.code == 3
+    assert "nodata value 130" in ended.err
+
+
+def test_a_source_in_an_archive_is_named_by_its_absolute_path(cli, make_raster, tmp_path, monkeypatch):
+    make_raster()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "scene.tif", "scene.tif")
+    monkeypatch.chdir(tmp_path)
+    ended = [
+        cli("run", f"/vsizip/{place}a.zip/scene.tif", "--vrt", tmp_path / "clean.vrt", "-q")
+        for place in ("", f"{tmp_path}/")
+    ]
+
+    monkeypatch.chdir("/")
+    assert [each.code for each in ended] == [2, 0]
+    assert "absolute path" in ended[0].err
+    with rasterio.open(tmp_path / "clean.vrt") as vrt:
+        assert vrt.read().any()
+
+
+def test_a_url_of_a_file_is_a_source_too(cli, make_raster, tmp_path):
+    assert cli("run", f"file://{make_raster()}", "--vrt", tmp_path / "clean.vrt", "-q").code == 0
+    with rasterio.open(tmp_path / "clean.vrt") as vrt:
+        assert vrt.read().any()
 
 
 def test_nothing_is_left_when_writing_fails(cli, make_raster, tmp_path, monkeypatch):
