@@ -1,4 +1,4 @@
-"""What a run has done so far, as lines in its work folder; an interrupted run goes on from there (design, section 3.5).
+"""What a run has done so far, as lines in its work folder; an interrupted run goes on from there.
 
 Each line is JSON and its crc32. What follows the first line that is torn or damaged is dropped: it costs work, and
 never brings wrong pixels, since all that the lines speak of carries checksums of its own.

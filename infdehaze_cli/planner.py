@@ -1,4 +1,4 @@
-"""From what the user allows to a :class:`~.plan.Plan`: the largest batch, the fastest tier that fits (design, 3.3)."""
+"""From what the user allows to a :class:`~.plan.Plan`: the largest batch, the fastest tier that fits."""
 
 from __future__ import annotations
 

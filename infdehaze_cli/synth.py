@@ -1,4 +1,4 @@
-"""Put physically based haze over a clear raster of any size, by windows (design, section 6)."""
+"""Put physically based haze over a clear raster of any size, by windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom (design, section 1.1): each room of the house knows only what lies downstream of it."""
+"""Who may import whom: each room of the house knows only what lies downstream of it."""
 
 import ast
 import sys

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -17,9 +16,6 @@ from infdehaze_cli.app import app
 
 COMMANDS_PAGE = "commands.md"
 """Made when the site is built; no file of this name lies in docs/."""
-
-OPTIONAL = {"attribution.md": "Attribution"}
-"""Pages that are in the navigation where they are there."""
 
 _INTRODUCTION = """# Commands
 
@@ -64,14 +60,6 @@ def _cell(text: str) -> str:
     """Return words for a cell of a table, where bars and angle brackets mean something."""
     plain = re.sub(r"\s+", " ", text).strip()
     return re.sub(r"([`*_\[\]])", r"\\\1", escape(plain, quote=False)).replace("|", "&#124;")
-
-
-def on_config(config: Any) -> Any:
-    """Add optional pages to the navigation."""
-    for name, title in OPTIONAL.items():
-        if (Path(config.docs_dir) / name).exists():
-            config.nav.append({title: name})
-    return config
 
 
 def on_files(files: Any, config: Any) -> Any:

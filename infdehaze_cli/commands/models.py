@@ -31,11 +31,18 @@ def models(as_json: c.AsJson = False, debug: c.Debug = False) -> None:
         for name, preset in PRESETS.items()
     ]
     c.print_table("presets", rows, ("name", "block", "parameters", "widths", "stem"))
+    # weights may be of a preset with changes
     shipped = [
-        (name, info.preset.name, format_size(info.path.stat().st_size), str(info.card.get("licence", "not stated")))
+        (
+            name,
+            info.preset.name,
+            f"{count_parameters_of(info.preset) / 1e6:.2f} M",
+            format_size(info.path.stat().st_size),
+            str(info.card.get("licence", "not stated")),
+        )
         for name, info in infos.items()
     ]
-    c.print_table("weights inside this package", shipped, ("name", "preset", "size", "licence"))
+    c.print_table("weights inside this package", shipped, ("name", "preset", "parameters", "size", "licence"))
     for name, info in infos.items():
         for key in ("data", "scores"):
             value = info.card.get(key)

@@ -79,7 +79,7 @@ def run(
     ] = None,
     co: Annotated[list[str] | None, typer.Option("--co", metavar="KEY=VALUE", help="GDAL creation option.")] = None,
     stac: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a STAC item; needs pip install 'infdehaze[stac]'.")
+        Path | None, typer.Option(metavar="FILE", help="Also write a STAC item; needs pystac (pip install pystac).")
     ] = None,
     overwrite: c.Overwrite = False,
     no_resume: Annotated[

@@ -98,7 +98,7 @@ def project(
     """Return queries, keys and values (h, N, D), and the codes of the first two (h, N)."""
     C, N, h = latent_HWC.shape[2], len(token_N), attention.heads
     stores = [workspace.heads(name, h, N, C // h, chunk_tokens) for name in ("queries", "keys", "values")]
-    # 2 bytes a token and head, in host memory (design, section 3.1)
+    # 2 bytes a token and head, in host memory
     codes = [torch.zeros(h, N, dtype=torch.int16) for _ in range(2)]
     # one block is exact attention: its order does not matter, and stays
     codes_wanted = codes if len(block_bounds(N, attention.block)) > 1 else []

@@ -1,4 +1,4 @@
-"""The bottleneck, streamed: the device holds a chunk of tokens, the store the scene (design, section 3.1).
+"""The bottleneck, streamed: the device holds a chunk of tokens, the store the scene.
 
 Axes: H W rows and columns of the scene's latent grid, N tokens that hold data, C channels, h heads, D head dimension.
 """

@@ -24,7 +24,7 @@ class OtherLook(Protocol):
 
 
 class FieldCanvas:
-    """Feathered sum of tiles' fields over a band of the scene (design, section 3.4).
+    """Feathered sum of tiles' fields over a band of the scene.
 
     Parameters
     ----------

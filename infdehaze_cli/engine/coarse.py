@@ -1,4 +1,4 @@
-"""The look at a scene at half its size: its pixels as they are read, and what it has to say (design, decided here).
+"""The look at a scene at half its size: its pixels as they are read, and what it has to say (decided here).
 
 A tile of the halved scene shows four times the ground, so it tells the level of haze better than a tile of the scene
 does. The network looks at it first; its fields wait, with `lite` 40 bytes for 32 x 32 px of the scene.

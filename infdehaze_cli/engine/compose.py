@@ -1,4 +1,4 @@
-"""The restored scene, put together window by window from its fields while they come (design, section 3.4)."""
+"""The restored scene, put together window by window from its fields while they come."""
 
 from __future__ import annotations
 

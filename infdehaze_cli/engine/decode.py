@@ -63,7 +63,7 @@ def _fetch(
 def _load(
     scene: SceneReader[SourceBlock], state: SceneState, store: ResidualStore, number: int, damage: tuple[str, ...]
 ) -> _Ready:
-    """Load residuals, or read the tiles again when the disk has lost or spoilt them (design, section 3.5)."""
+    """Load residuals, or read the tiles again when the disk has lost or spoilt them."""
     try:
         return _Ready(number, from_stored(store.read(number), state.residual_dtype), damage=damage)
     except CorruptError as error:

@@ -1,4 +1,4 @@
-"""Out of memory is survived: what goes through the device at a time is halved, and the run goes on (design, 3.3)."""
+"""Out of memory is survived: what goes through the device at a time is halved, and the run goes on."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Elastic:
         if failed <= 1:
             raise BudgetError(
                 f"Memory ran out with one of the {self._what} at a time ({cause.splitlines()[0]}). "
-                "Give --gpu-mem more, close what else runs there, or use a smaller preset."
+                "Give --gpu-mem more, or close what else runs there."
             )
         self.limit = failed // 2
         self._note(f"out of memory: going on with {self.limit} {self._what} at a time")

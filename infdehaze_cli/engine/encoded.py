@@ -1,4 +1,4 @@
-"""What the encoder phase leaves on disk for an interrupted run to go on from (design, section 3.5)."""
+"""What the encoder phase leaves on disk for an interrupted run to go on from."""
 
 from __future__ import annotations
 

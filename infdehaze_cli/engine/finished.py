@@ -1,4 +1,4 @@
-"""What the bottleneck and the decoder phase leave on disk for an interrupted run to go on from (design, section 3.5).
+"""What the bottleneck and the decoder phase leave on disk for an interrupted run to go on from.
 
 Kept are the latents after the bottleneck and the fields of decoded batches. From the fields the windows of the output
 are made again, which takes no network, and lets strength and output change in between.

@@ -1,6 +1,6 @@
 """Arrays of a whole scene that the bottleneck works on: latents, queries, keys, values; in memory or on disk.
 
-Both kinds are read and written by slices, as torch tensors of float32 (design, section 3.1).
+Both kinds are read and written by slices, as torch tensors of float32.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Residual stores over Zarr: in DRAM as far as it goes, then on SSD; one chunk a batch, crc32c on each.
 
 Residuals of one tile are a row of numbers (see :mod:`.packing`). The paper keeps them in DRAM alone (supplement,
-sections 2.4 and 6); here `--ram` says how many of them (design, section 3.2).
+sections 2.4 and 6); here `--ram` says how many of them.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ class Preset:
     def batch_for(self, side: int, on_gpu: bool = False) -> int:
         """Return the paper's batch for a scene whose longer side is ``side`` px: 1, 4 or 16 (64 for `fast`).
 
-        The supplement leaves 4096 to 8192 px open; 16 begins at 4096 here, as in the design. `lite` takes 16 tiles at a
+        The supplement leaves 4096 to 8192 px open; 16 begins at 4096 here. `lite` takes 16 tiles at a
         time, and 64 on a GPU.
         """
         batch = self.fixed_batch or (1 if side < 1024 else 4 if side <= 4096 else 16)
