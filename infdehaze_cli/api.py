@@ -175,6 +175,7 @@ def dehaze(
                         tags=_tags(config, chosen),
                         work_dir=work.path,
                         token=work.token,
+                        beside=work.missing(chosen),
                     ) as writer,
                     _haze_writer(scene, haze_map, writer, overwrite, work.token) as map_writer,
                 ):

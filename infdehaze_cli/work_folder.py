@@ -87,16 +87,20 @@ class WorkFolder:
             )
         return plan
 
+    def missing(self, plan: Plan) -> int:
+        """Return the bytes that a run still has to write here: an earlier one may have written some."""
+        taken = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()) if self.found else 0
+        return max(0, plan.scratch_bytes + plan.checkpoint_bytes - taken)
+
     def check_space(self, plan: Plan) -> None:
-        """Check that there is room for what a run writes here, some of which an earlier one may have written.
+        """Check that there is room for what a run writes here, the output apart.
 
         Raises
         ------
         StorageError
             When there is not.
         """
-        taken = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()) if self.found else 0
-        needed = plan.scratch_bytes + plan.checkpoint_bytes - taken
+        needed = self.missing(plan)
         try:
             free = shutil.disk_usage(self.path.parent).free
         except OSError as error:

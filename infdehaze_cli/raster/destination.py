@@ -165,11 +165,19 @@ def _sidecars(path: Path) -> list[Path]:
 
 
 def check_free_space(
-    scene: Scene, count: int, work_dir: Path, folder: Path, *, cog: bool, overviews_first: bool = False
+    scene: Scene,
+    count: int,
+    work_dir: Path,
+    folder: Path,
+    *,
+    cog: bool,
+    overviews_first: bool = False,
+    beside: int = 0,
 ) -> None:
     """Check that the file systems have room for ``count`` bands of the scene; GDAL would not always notice.
 
-    Overviews of a COG that are made first lie in ``work_dir``, others in ``folder`` while they are packed.
+    Overviews of a COG that are made first lie in ``work_dir``, others in ``folder`` while they are packed; ``beside``
+    are the bytes that others write to ``work_dir`` meanwhile.
 
     Raises
     ------
@@ -177,13 +185,15 @@ def check_free_space(
         If a folder is missing or too full, with the bytes that are needed.
     """
     raw = scene.height * scene.width * count * scene.dtype.itemsize
-    needs = [(folder, raw)]
-    if cog:
-        overviews = int(raw * _OVERVIEWS_SHARE)
-        # packed ones take some of that in any case
-        needs = [(work_dir, raw + overviews if overviews_first else raw), (folder, raw + overviews)]
-        if work_dir.is_dir() and work_dir.stat().st_dev == folder.stat().st_dev:
-            needs = [(folder, 2 * raw + overviews)]
+    overviews = int(raw * _OVERVIEWS_SHARE)
+    # packed ones take some of that in any case
+    final = raw + overviews if cog else raw
+    first = (raw + overviews if overviews_first else raw) if cog else 0
+    needs = [(work_dir, first + beside), (folder, final)]
+    if not cog and not beside:
+        needs = needs[1:]
+    elif work_dir.is_dir() and work_dir.stat().st_dev == folder.stat().st_dev:
+        needs = [(folder, (raw if cog else 0) + beside + final)]
     for place, need in needs:
         try:
             free = shutil.disk_usage(place).free

@@ -73,6 +73,8 @@ class OutputWriter:
         or in the system's temporary folder, if None.
     token
         A part of temporary names; see `destination.temporary_name`.
+    beside
+        Bytes that others will write to ``work_dir`` before the output is finished.
 
     Raises
     ------
@@ -96,6 +98,7 @@ class OutputWriter:
         tags: Mapping[str, str] = NO_OPTIONS,
         work_dir: Path | None = None,
         token: str | None = None,
+        beside: int = 0,
     ) -> None:
         self._scene, self._dst = scene, dst
         chosen = find_profile(profile, format)
@@ -116,8 +119,15 @@ class OutputWriter:
         if overrides:
             check_options(self._metadata, scene.dtype, self._options, cog=self._cog)
         self._overviews_first = self._cog and can_be_made(scene.height, scene.width, self._metadata, self._options)
-        folders = (self._raw.parent, self._target.folder)
-        check_free_space(scene, len(self._bands), *folders, cog=self._cog, overviews_first=self._overviews_first)
+        check_free_space(
+            scene,
+            len(self._bands),
+            work_dir or self._target.folder,
+            self._target.folder,
+            cog=self._cog,
+            overviews_first=self._overviews_first,
+            beside=beside,
+        )
         for left in (self._raw, self._final):
             remove_all(left)
         self._tags = {**tags, "INFDEHAZE_SCALE_RANGE": str(scene.limits)}

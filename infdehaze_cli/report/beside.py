@@ -84,7 +84,7 @@ class Beside:
             if path is not None:
                 check_place(path, what, overwrite=self.overwrite)
         gain, offset = beside_vrt(self.dst) if self.vrt else (None, None)
-        source = {"the source": (self.scene.path,), "a part of the source": self.scene.files}
+        source = {"the source itself": (self.scene.path,), "a part of the source": self.scene.files}
         check_apart(
             {**source, "the reference": (self.reference,)},
             {

@@ -210,6 +210,18 @@ def test_too_little_free_space_is_said_before_the_work(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(("cog", "needed"), [(True, 7 / 3), (False, 1)])
+def test_one_file_system_needs_room_for_all_that_lies_there(
+    source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, cog: bool, needed: float
+) -> None:
+    with Scene.open(source) as scene:
+        raw = 3 * scene.height * scene.width
+        for free, expected in ((int(needed * raw) + 1000, nullcontext()), (int(needed * raw) + 990, None)):
+            monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
+            with expected or pytest.raises(StorageError, match="free and the output needs"):
+                check_free_space(scene, 3, folder, folder, cog=cog, beside=1000)
+
+
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
 @pytest.mark.parametrize(
     ("overviews_first", "free", "lacking"), [(False, 1.0, None), (True, 1.3, "first"), (True, 1.4, None)]
@@ -229,6 +241,9 @@ def test_each_of_two_file_systems_needs_room_for_what_lies_there(
         monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, room[place]))
         with pytest.raises(StorageError, match=str(first)) if lacking else nullcontext():
             check_free_space(scene, 3, first, folder, cog=True, overviews_first=overviews_first)
+        room[first] = int((4 / 3 if overviews_first else 1) * raw) + 999
+        with pytest.raises(StorageError, match=str(first)):
+            check_free_space(scene, 3, first, folder, cog=True, overviews_first=overviews_first, beside=1000)
         room[folder] = int(1.3 * raw)
         room[first] = 2 * raw
         with pytest.raises(StorageError, match="free and the output needs"):
