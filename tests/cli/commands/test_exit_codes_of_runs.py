@@ -103,7 +103,7 @@ def test_a_damaged_residual_chunk_is_made_again(cli, make_raster, tmp_path, scra
 
 
 def test_a_bug_of_ours_is_1_in_one_line_whatever_it_says(failing, make_raster, tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise RuntimeError("first line\nsecond [bold] line")
 
     monkeypatch.setattr(scene_plan, "plan_scene", fail)
