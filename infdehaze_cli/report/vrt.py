@@ -80,7 +80,8 @@ class VrtWriter:
             raise UsageError(
                 "A VRT would hold the password or the query of its source. Copy the source to a local file first."
             )
-        if not all(file.is_absolute() for file in local_files(scene.path)) and not Path(scene.path).exists():
+        behind = [file for name in (scene.path, *scene.files) for file in local_files(name)]
+        if not Path(scene.path).exists() and not all(file.is_absolute() for file in behind):
             raise UsageError(f"A VRT would not find {scene.shown} from another folder. Name it by its absolute path.")
         if scene.metadata.has_mask or scene.validity.alpha is not None:
             raise InputError(f"{scene.shown} has a mask, which such a VRT would lose. Use --output instead.")
