@@ -18,7 +18,7 @@ from .plan import Plan, RunConfig
 from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, gdal_environment, parse_wavelengths, redacted
 from .report import Beside, VrtWriter
 from .retry import persist
-from .scene_plan import begin_or_go_on
+from .scene_plan import begin_or_go_on, source_facts
 from .stac import check_item, write_item
 from .work_folder import claim
 
@@ -152,8 +152,12 @@ def dehaze(
         reporter = beside.reporter(reporter)
         model = load_model(config.weights)
         with claim(config.scratch, dst, reporter.note) as work:
-            gathered = VrtWriter.host_bytes(scene) if vrt else 0
-            chosen = begin_or_go_on(work, scene, model, config, bands, reporter, resume=resume, beside=gathered)
+            facts = source_facts(
+                scene,
+                wants_haze=vrt or other_bands == "physics" or haze_map is not None or report is not None,
+                beside=VrtWriter.host_bytes(scene) if vrt else 0,
+            )
+            chosen = begin_or_go_on(work, scene, model, config, bands, reporter, resume=resume, facts=facts)
             before = work.journal.done
 
             def attempt() -> tuple[Measured, float]:
@@ -161,7 +165,7 @@ def dehaze(
                     gdal_environment(chosen.gdal_cache_bytes),
                     # each thread has a handle of its own
                     Scene.open(src, bands=bands, scale_range=_limits(scene)) as second,
-                    VrtWriter(scene, dst, overwrite=overwrite)
+                    VrtWriter(scene, dst, overwrite=overwrite, token=work.token)
                     if vrt
                     else OutputWriter(
                         scene,
@@ -198,11 +202,10 @@ def dehaze(
                     for each in (map_writer, writer):
                         if each is not None:
                             each.complete()
-                    for each in (map_writer, writer):
+                    # the output first: its upload may fail, and a map would be in the way of the next try
+                    for each in (writer, map_writer):
                         if each is not None:
                             each.finish()
-                    if stac is not None:
-                        write_item(stac, dst)
                     reporter.advance()
                     return measured, finishing
 
@@ -215,6 +218,8 @@ def dehaze(
                 return True
 
             measured, finishing = persist(attempt, again)
+        if stac is not None:
+            write_item(stac, dst)
         total = time.perf_counter() - started
         seconds = {**measured.seconds, "finish": started + total - finishing, "total": total}
         result = RunResult(
@@ -240,7 +245,8 @@ def dehaze(
             checkpoint_bytes=measured.checkpoint_bytes,
             not_repeated=asdict(before),
         )
-        beside.finish(result.to_dict(), chosen)
+        with gdal_environment(chosen.gdal_cache_bytes):
+            beside.finish(result.to_dict(), chosen)
         return result
 
 

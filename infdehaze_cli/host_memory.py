@@ -34,6 +34,8 @@ class SourceFacts:
     block_rows: int = 256
     block_cols: int = 256
     has_mask: bool = False
+    wants_haze: bool = False
+    """Whether something beside the output needs the haze of each window: a map, a report, a VRT, other bands."""
     beside: int = 0
     """Bytes of what is gathered of the scene while it is run, and twice that on top when it is written: a VRT's."""
 
@@ -89,8 +91,10 @@ def writing_bytes(preset: Preset, source: SourceFacts, grid: TileGrid) -> int:
         # rows of the coarse look, as they lie on disk and as they are kept
         canvas += 2 * 4 * 10 * (grid.padded_width // (2 * stride)) * (2 * memory.COMPOSE_ROWS // stride)
     # native in and out, values, restored and as floats once more, what is valid
-    window = memory.COMPOSE_PIXELS * (2 * source.pixel_bytes + 4 * 12 + 2)
-    return canvas + (2 * QUEUE + 2) * window
+    window = memory.COMPOSE_PIXELS * (2 * source.pixel_bytes + 4 * 12 + 2 + 24 * source.wants_haze)
+    # where one window's haze is turned into what is wanted, in float64 for a part
+    working = memory.COMPOSE_PIXELS * 100 * source.wants_haze
+    return canvas + (2 * QUEUE + 2) * window + working
 
 
 def coarse_look_bytes(preset: Preset, coarse: TileGrid) -> int:

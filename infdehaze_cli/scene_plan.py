@@ -19,8 +19,8 @@ from .raster import Scene, gdal_environment
 from .work_folder import WorkFolder
 
 
-def source_facts(scene: Scene, beside: int = 0) -> SourceFacts:
-    """Return what the planner has to know of an open scene; see `SourceFacts.beside`."""
+def source_facts(scene: Scene, *, wants_haze: bool = False, beside: int = 0) -> SourceFacts:
+    """Return what the planner has to know of an open scene, and of what is made of its haze; see `SourceFacts`."""
     rows, cols = scene.block_shape
     return SourceFacts(
         bands=scene.count,
@@ -28,11 +28,14 @@ def source_facts(scene: Scene, beside: int = 0) -> SourceFacts:
         block_rows=rows,
         block_cols=cols,
         has_mask=bool(scene.validity.mask_bands),
+        wants_haze=wants_haze,
         beside=beside,
     )
 
 
-def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig, *, beside: int = 0, estimate: bool = False) -> Plan:
+def plan_scene(
+    scene: Scene, model: InfDehaze, config: RunConfig, *, facts: SourceFacts | None = None, estimate: bool = False
+) -> Plan:
     """Plan a run over an open scene; see :func:`infdehaze_cli.planner.make_plan` for the errors.
 
     Where residuals do not all fit into memory and the user leaves the tier open, encoding and the scratch folder are
@@ -45,7 +48,7 @@ def plan_scene(scene: Scene, model: InfDehaze, config: RunConfig, *, beside: int
         model.preset,
         count_parameters(model),
         device,
-        source_facts(scene, beside),
+        facts or source_facts(scene),
     )
     plan = make_plan(config, *scene_facts)
     if config.residuals == "auto" and plan.batches_in_memory < plan.batches:
@@ -83,7 +86,7 @@ def begin_or_go_on(
     reporter: Reporter,
     *,
     resume: bool,
-    beside: int = 0,
+    facts: SourceFacts | None = None,
 ) -> Plan:
     """Plan a run, or take the plan of the interrupted one that it goes on with; the journal is begun, or gone on with.
 
@@ -94,15 +97,16 @@ def begin_or_go_on(
     CorruptError
         When the interrupted run was begun with another input, other weights or another request.
     """
-    if work.found and not resume:
-        work.restart()
-    if work.found:
+    if work.found and resume:
         chosen = work.check(identify(scene, config, bands))
         work.check_space(chosen)
         work.journal.go_on()
         reporter.note(_progress(work.journal.done, chosen))
         return chosen
-    chosen = plan_scene(scene, model, config, beside=beside)
+    chosen = plan_scene(scene, model, config, facts=facts)
+    if work.found:
+        # not before it is known that this run can be
+        work.restart()
     work.check_space(chosen)
     work.journal.begin(identify(scene, config, bands), chosen)
     return chosen

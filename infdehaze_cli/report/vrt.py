@@ -57,6 +57,8 @@ class VrtWriter:
         The VRT; ``NAME.gain.tif`` and ``NAME.offset.tif`` lie beside it.
     overwrite
         Whether existing files may be replaced.
+    token
+        A part of temporary names; see `destination.temporary_name`.
 
     Raises
     ------
@@ -68,7 +70,7 @@ class VrtWriter:
 
     wants_haze = True
 
-    def __init__(self, scene: Scene, dst: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, scene: Scene, dst: str | Path, *, overwrite: bool = False, token: str | None = None) -> None:
         self._scene = scene
         self._dst = check_destination(scene.path, dst, overwrite=overwrite, parts=scene.files)
         if self._dst.suffix.lower() != ".vrt":
@@ -94,7 +96,9 @@ class VrtWriter:
             raise InputError(f"{scene.shown} has no geotransform, which such a VRT needs. Use --output instead.")
         self._bands = len(scene.colour_bands)
         self._means = BlockMeans(2 * self._bands, scene.height, scene.width, CELL, centred=True)
-        self._token, self._whole = secrets.token_hex(4), False
+        self._token, self._whole = token or secrets.token_hex(4), False
+        # what a run that was killed has left
+        self.close()
 
     def write(self, block: Block, restored: NDArray[np.float32], haze: NDArray[np.float32] | None = None) -> None:
         """Take the haze of a window, float32 (6, rows, cols), and what the restored values add to its gain."""

@@ -14,7 +14,7 @@ from rio_cogeo.cogeo import cog_validate
 from infdehaze_cli import RunConfig, dehaze
 from infdehaze_cli.raster import Scene
 from infdehaze_cli.report import VrtWriter
-from infdehaze_cli.scene_plan import plan_scene
+from infdehaze_cli.scene_plan import plan_scene, source_facts
 
 
 @pytest.fixture
@@ -219,15 +219,20 @@ def test_a_vrt_is_never_read_with_the_gain_of_another(cli, make_raster, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.gain.tif", "clean.offset.tif", "scene.tif"]
 
 
-def test_the_cells_count_in_the_plan(make_raster, tmp_path, shipped):
+def test_haze_and_cells_count_in_the_plan(make_raster, tmp_path, shipped):
     scene = make_raster(height=300, width=400)
     with Scene.open(scene) as opened:
         expected = 4 * 7 * 19 * 25
         assert VrtWriter.host_bytes(opened) == expected
         model = load_model("lite")
-        plain, counted = (plan_scene(opened, model, shipped, beside=beside) for beside in (0, expected))
+        plain, haze, cells = (
+            plan_scene(opened, model, shipped, facts=source_facts(opened, wants_haze=wants_haze, beside=beside))
+            for wants_haze, beside in ((False, 0), (True, 0), (True, expected))
+        )
 
-    assert counted.predicted_host_bytes == plain.predicted_host_bytes + expected
+    # six windows of six values, and 100 bytes a pixel where they are used
+    assert haze.predicted_host_bytes == plain.predicted_host_bytes + 512 * 1024 * (6 * 24 + 100)
+    assert cells.predicted_host_bytes == haze.predicted_host_bytes + expected
 
 
 def test_dark_values_do_not_become_nodata(cli, make_raster, landscape_pixels, tmp_path):
