@@ -18,6 +18,9 @@ EXTREME = 1e4
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
 
+#: No light that lies further below the darkest value, in spans of the values, is none: temperatures have offsets too.
+_FAR = 10.0
+
 #: What the upper percentile becomes: hazy scenes of 8 bits, which weights are trained on, seldom reach white either.
 BRIGHTEST = 0.85
 
@@ -110,7 +113,7 @@ def limits_from_sample(name: str, sample: NDArray[Any], dtype: np.dtype[Any], da
     low = float(np.percentile(sample, LOW_PERCENTILE, method="lower"))
     hi = float(np.percentile(sample, HIGH_PERCENTILE, method="higher"))
     # an offset that lies far from all values, as that of temperatures, says nothing about light
-    lo = min(dark if abs(low - dark) <= max(hi - low, abs(low)) else 0.0, low)
+    lo = min(dark if dark == 0 or abs(low - dark) <= _FAR * (hi - low) else 0.0, low)
     if hi <= lo:
         hi = lo + max(1.0, abs(lo) * 1e-6)
     # near the end of what a float can hold it stays as it is

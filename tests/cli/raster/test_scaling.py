@@ -135,6 +135,14 @@ def test_a_constant_scene_still_has_limits_that_differ(dtype: np.dtype[Any], dat
     assert limits.hi > limits.lo
 
 
+@pytest.mark.parametrize("offset", [-0.5, 0.0, 0.3, 0.5])
+def test_limits_of_thick_haze_do_not_depend_on_how_values_are_tagged(offset: float) -> None:
+    light = np.linspace(0.43, 0.53, 5000)
+    limits = limits_from_sample("scene", light - offset, np.dtype("float64"), 0.0 - offset)
+    assert limits.lo + offset == pytest.approx(0.0)
+    assert limits.hi + offset == pytest.approx(0.53 / BRIGHTEST, rel=0.01)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_scene_without_valid_pixels_gets_the_range_of_its_type(dtype: np.dtype[Any]) -> None:
     assert limits_from_sample("scene", np.empty(0, dtype=dtype), dtype) == full_limits(dtype)
