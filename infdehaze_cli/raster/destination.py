@@ -56,6 +56,7 @@ class LocalTarget:
     """A file to be written."""
 
     path: Path
+    overwrite: bool
 
     @property
     def shown(self) -> str:
@@ -68,7 +69,15 @@ class LocalTarget:
         return self.path.parent
 
     def publish(self, finished: Path) -> None:
-        """Rename a finished file."""
+        """Rename a finished file.
+
+        Raises
+        ------
+        StorageError
+            If a file of that name has come into being since the run began, and must not be replaced.
+        """
+        if not self.overwrite and self.path.exists():
+            raise StorageError(f"{self.path} has come into being meanwhile; give --overwrite to replace it.")
         sync_and_rename(finished, self.path)
 
 
@@ -85,7 +94,7 @@ def choose_target(
         If an object store cannot be asked.
     """
     if is_local(dst):
-        target = LocalTarget(check_destination(source, dst, overwrite=overwrite, parts=parts))
+        target = LocalTarget(check_destination(source, dst, overwrite=overwrite, parts=parts), overwrite)
         check_name(dst)
         return target
     check_name(dst)

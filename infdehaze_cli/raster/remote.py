@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,13 @@ from infdehaze_cli.raster.locations import WRITABLE, gdal_name, redacted
 
 #: What GDAL says of an object that is there but no raster, and of one that is not there.
 _NO_RASTER = "not recognized as being in a supported file format"
-_MISSING = ("does not exist in the file system", "specified key does not exist", "specified blob does not exist")
+# the last is what GDAL says when it is asked again
+_MISSING = (
+    "does not exist in the file system",
+    "specified key does not exist",
+    "specified blob does not exist",
+    "HTTP response code: 404",
+)
 
 _SIDECARS = (".aux.xml", ".msk", ".ovr")
 
@@ -33,14 +38,14 @@ class RemoteTarget:
         Its name in messages.
     folder
         The local folder in which the file is made.
-    replaces
-        Whether there is an object of that name, which a failed upload must leave.
+    overwrite
+        Whether an object of that name may be replaced.
     """
 
     path: str
     shown: str
     folder: Path
-    replaces: bool
+    overwrite: bool
 
     @classmethod
     def check(cls, source: str, dst: str, folder: Path, *, overwrite: bool) -> RemoteTarget:
@@ -65,14 +70,13 @@ class RemoteTarget:
             raise UsageError(f"{shown} has a . or .. in its key; name the object by its full key.")
         if path == gdal_name(source):
             raise UsageError(f"{shown} is the source itself; write to another object.")
-        replaces = exists(path, shown)
-        if replaces and not overwrite:
+        if exists(path, shown) and not overwrite:
             raise UsageError(f"{shown} exists; give --overwrite to replace it.")
         for suffix in _SIDECARS:
             # these cannot be removed one by one, and would be read together with the new file
             if exists(path + suffix, shown + suffix):
                 raise UsageError(f"{shown}{suffix} exists and would be taken for a part of the output; remove it.")
-        return cls(path, shown, folder, replaces)
+        return cls(path, shown, folder, overwrite)
 
     def publish(self, finished: Path) -> None:
         """Upload a finished file under its final name, and look whether it arrived.
@@ -80,19 +84,16 @@ class RemoteTarget:
         Raises
         ------
         StorageError
-            If it did not arrive as it is.
+            If it did not arrive as it is, or an object of that name has come meanwhile and must not be replaced.
         rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError
-            If the upload fails; no new object is left behind then.
+            If the upload fails. Stores make an object whole or not at all, so there is nothing to remove: what lies
+            under the name may be somebody else's.
         """
-        try:
-            with rasterio.Env():
-                rasterio.shutil.copyfiles(str(finished), self.path)
-                self._look(finished)
-        except BaseException:
-            if not self.replaces:
-                with suppress(*GDAL_ERRORS), rasterio.Env():
-                    rasterio.shutil.delete(self.path)
-            raise
+        if not self.overwrite and exists(self.path, self.shown):
+            raise StorageError(f"{self.shown} has come into being meanwhile; give --overwrite to replace it.")
+        with rasterio.Env():
+            rasterio.shutil.copyfiles(str(finished), self.path)
+            self._look(finished)
 
     def _look(self, finished: Path) -> None:
         """Compare the header and the last block, which lies at the end, with those of the local file."""

@@ -104,6 +104,19 @@ def test_a_file_is_replaced_only_if_that_was_said(config, raster, dst, pixels):
     assert load(dst).shape == pixels.shape
 
 
+def test_a_file_that_comes_meanwhile_stays(config, raster, dst, pixels, monkeypatch):
+    def announce(self, name, total):
+        if name == "finish":
+            dst.write_text("somebody else's")
+
+    monkeypatch.setattr("infdehaze_cli.api.Silent.phase", announce)
+
+    with pytest.raises(StorageError, match="meanwhile"):
+        dehaze(raster(pixels), dst, config=config())
+
+    assert dst.read_text() == "somebody else's"
+
+
 def test_a_scene_is_never_written_over_itself(config, raster, pixels):
     src = raster(pixels)
     with pytest.raises(UsageError, match="source itself"):

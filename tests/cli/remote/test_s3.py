@@ -73,6 +73,31 @@ def test_a_failed_upload_leaves_what_the_next_run_goes_on_from_and_no_raster(
     assert not list(scratch.rglob("*.tif"))
 
 
+def test_an_object_that_comes_meanwhile_stays(cli, store, make_raster, monkeypatch):
+    def announce(self, name, total):
+        if name == "finish":
+            store.put("clean.tif", b"somebody else's")
+
+    monkeypatch.setattr(api.Silent, "phase", announce)
+
+    ended = cli("run", make_raster(), "-o", f"s3://{store.bucket}/clean.tif", "-q")
+
+    assert ended.code == 5
+    assert "meanwhile" in ended.err
+    assert store.get("clean.tif") == b"somebody else's"
+
+
+def test_an_upload_that_fails_removes_nothing_that_lies_under_the_name(cli, store, make_raster, monkeypatch):
+    def fails(source, target):
+        store.put("clean.tif", b"somebody else's")
+        raise rasterio.errors.RasterioIOError("the connection was lost")
+
+    monkeypatch.setattr("rasterio.shutil.copyfiles", fails)
+
+    assert cli("run", make_raster(), "-o", f"s3://{store.bucket}/clean.tif", "-q").code == 5
+    assert store.get("clean.tif") == b"somebody else's"
+
+
 def test_a_failed_run_keeps_the_object_that_it_would_have_replaced(cli, store, make_raster, monkeypatch):
     store.put("clean.tif", b"precious")
 
