@@ -155,15 +155,19 @@ class Journal(Progress):
             text, tab, check = line.rpartition(b"\t")
             if not tab or not line.endswith(b"\n") or check.strip() != _check(text):
                 break
-            entry = json.loads(text)
-            if self.plan is None:
-                if entry.get("format") != FORMAT:
-                    break
-                self.identity, self.plan = entry["identity"], Plan(**entry["plan"])
-            elif entry.get("look") == "coarse":
-                self.coarse._take(entry)
-            else:
-                self._take(entry)
+            try:
+                entry = json.loads(text)
+                if self.plan is None:
+                    if entry.get("format") != FORMAT:
+                        break
+                    self.identity, self.plan = entry["identity"], Plan(**entry["plan"])
+                elif entry.get("look") == "coarse":
+                    self.coarse._take(entry)
+                else:
+                    self._take(entry)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                # sound, and not of this program
+                break
             good += len(line)
         return good
 

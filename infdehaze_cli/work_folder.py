@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -14,6 +15,7 @@ from .errors import CorruptError, StorageError
 from .journal import Journal
 from .plan import Plan
 from .raster import is_local, redacted
+from .raster.locations import gdal_name
 
 LOCK = "lock"
 _LOOK = ("residuals", "encoded", "mixed", "fields")
@@ -127,7 +129,8 @@ def claim(scratch: Path, dst: str | Path, note: Callable[[str], None]) -> Iterat
     StorageError
         When another run holds it, or it cannot be made.
     """
-    place = str(Path(dst).parent.resolve() / Path(dst).name) if is_local(dst) else str(dst)
+    # the same for all spellings and links
+    place = str(Path(dst).resolve()) if is_local(dst) else gdal_name(dst)
     key = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
     path = scratch / f"infdehaze-{key}"
     try:
@@ -169,7 +172,10 @@ def _lock(path: Path) -> int | None:
     The system frees the lock of a process that dies, however it does.
     """
     for _ in range(100):
-        path.mkdir(exist_ok=True)
+        path.mkdir(0o700, exist_ok=True)
+        if path.is_symlink():
+            # what is not kept is removed from the folder, and a link may lead anywhere
+            raise NotADirectoryError(errno.ENOTDIR, f"{path.name} is a link", str(path))
         try:
             descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
@@ -223,7 +229,12 @@ def _release(path: Path, descriptor: int, *, keep: bool) -> None:
 
 
 def _keep_only(path: Path, names: tuple[str, ...]) -> None:
-    for entry in path.iterdir():
+    try:
+        entries = list(path.iterdir())
+    except FileNotFoundError:
+        # something has tidied up
+        return
+    for entry in entries:
         if entry.name not in names:
             _remove(entry)
         elif entry.name == COARSE and entry.is_dir():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from infdehaze_cli import CorruptError, StorageError, UsageError, dehaze
+from infdehaze_cli import BudgetError, CorruptError, StorageError, UsageError, dehaze, journal
 from infdehaze_cli.work_folder import claim
 
 
@@ -52,6 +52,43 @@ def test_another_plan_is_refused_and_the_first_still_goes_on(src, dst, config, w
         dehaze(src, dst, config=config(**changes))
 
     assert dehaze(src, dst, config=config()).resumed
+    assert dst.read_bytes() == whole
+
+
+def test_a_work_folder_that_is_a_link_is_not_emptied(src, dst, config, scratch, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "precious").write_text("mine")
+    with claim(scratch, dst, lambda line: None) as work:
+        place = work.path
+    place.symlink_to(mine)
+
+    with pytest.raises(StorageError, match="is a link"):
+        dehaze(src, dst, config=config())
+
+    assert [path.name for path in mine.iterdir()] == ["precious"]
+
+
+def test_a_budget_that_does_not_do_does_not_cost_the_work(src, dst, config, whole, interrupt):
+    interrupt()
+
+    with pytest.raises(BudgetError):
+        dehaze(src, dst, config=config(ram=2**20), resume=False)
+
+    assert dehaze(src, dst, config=config()).resumed
+    assert dst.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "line", [b"null", b"[1]", b'{"format": 6}', b'{"format": 6, "identity": {}, "plan": {"x": 1}}']
+)
+def test_a_journal_of_something_else_starts_afresh(src, dst, config, whole, scratch, line):
+    with claim(scratch, dst, lambda _: None) as work:
+        place = work.path
+    place.mkdir()
+    (place / "journal.jsonl").write_bytes(line + b"\t" + journal._check(line) + b"\n")
+
+    assert not dehaze(src, dst, config=config()).resumed
     assert dst.read_bytes() == whole
 
 
