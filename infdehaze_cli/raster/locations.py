@@ -20,9 +20,14 @@ _USER = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY = re.compile(r"((?:\w+://|/vsi\w+)[^\s?]*)\?\S*?(?=[)'\".,;:]*(?:\s|$))")
 
 
+_SECRETS: dict[str, str] = {}
+"""Names with queries that were asked for, and how they are shown: of these also what has spaces is told."""
+
+
 def gdal_name(name: str | Path) -> str:
     """Return what GDAL calls a path or URL: ``s3://bucket/key`` becomes ``/vsis3/bucket/key``."""
     text = str(name)
+    _remember(text)
     scheme, mark, rest = text.partition("://")
     if not mark:
         return text
@@ -53,6 +58,20 @@ def is_remote(name: str | Path) -> bool:
     return any(system in gdal_name(name) for system in _REMOTE)
 
 
+def _remember(name: str) -> None:
+    """Take note of a name with a query, which GDAL may repeat in messages, or only the end of it."""
+    if not ("://" in name or name.startswith("/vsi")) or not (mark := re.search(r"[?#]", name)):
+        return
+    shown, hidden = name[: mark.start()], name[mark.start() :]
+    end = shown.rpartition("/")[2]
+    _SECRETS[name] = f"{shown}{hidden[0]}***"
+    if end and len(hidden) > 1:
+        _SECRETS[end + hidden] = f"{end}{hidden[0]}***"
+
+
 def redacted(text: str | Path) -> str:
     """Return a name or a message in which URLs show no password and no query, which may hold a signature."""
-    return _QUERY.sub(r"\1?***", _USER.sub("***@", str(text)))
+    text = str(text)
+    for secret in sorted(_SECRETS, key=len, reverse=True):
+        text = text.replace(secret, _SECRETS[secret])
+    return _QUERY.sub(r"\1?***", _USER.sub("***@", text))

@@ -73,3 +73,23 @@ def test_no_password_and_no_query_is_shown(secret: str, before: str, after: str)
     assert secret + "end" not in shown
     assert f":{secret}@" not in shown
     assert shown.startswith(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "part"),
+    [
+        ("http://host/my scene.tif?sig=S 3", "http://host/my scene.tif?***", "my scene.tif?sig=S 3"),
+        (
+            "/vsicurl?header.Authorization=Bearer S3&url=http://x",
+            "/vsicurl?***",
+            "vsicurl?header.Authorization=Bearer S3&url=http://x",
+        ),
+        ("http://host/x.tif#sig=S3", "http://host/x.tif#***", "x.tif#sig=S3"),
+    ],
+)
+def test_of_names_that_were_asked_for_spaces_hide_nothing(name: str, shown: str, part: str) -> None:
+    gdal_name(name)
+
+    assert redacted(f"Cannot open {name} (why)") == f"Cannot open {shown} (why)"
+    assert redacted(name) == shown
+    assert "S3" not in redacted(f"{part}, band 1: failed")
