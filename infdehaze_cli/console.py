@@ -10,9 +10,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 from rich.console import Console
@@ -21,15 +21,28 @@ from rich.table import Table
 from rich.text import Text
 
 from .engine import Reporter, Silent
-from .errors import UsageError
+from .errors import StorageError, UsageError
 from .plain import plain
 from .raster import redacted
 from .sizes import parse_size
 
+# a program may be started without them, and the next file that is opened would take their place
+for _name, _mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    if getattr(sys, _name) is None:
+        setattr(sys, _name, Path(os.devnull).open(_mode))  # noqa: SIM115  (as long as the program runs)
+
+
+class _Stream(Console):
+    """A console that nobody may listen to any more: a log viewer that ends must not end a run."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on."""
+
+
 # without emoji, or a path with `:car:` in it would come out as a picture
 # a file or a pipe has no width that a table would have to fit
-out = Console(highlight=False, soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 1000)
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+out = _Stream(highlight=False, soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 1000)
+err = _Stream(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 MAX_SEED = 2**62
 """NumPy and PyTorch take 63 bits; the rest is room for what is counted from a seed."""
@@ -71,11 +84,12 @@ class LineReporter:
         self._done += steps
         if self._done == self._total:
             seconds = time.perf_counter() - self._started
-            err.print(f"{self._name}: {self._total} in {seconds:.1f} s", markup=False)
+            self.note(f"{self._name}: {self._total} in {seconds:.1f} s")
 
     def note(self, text: str) -> None:
-        """Print a line."""
-        err.print(text, markup=False)
+        """Print a line, if it can be."""
+        with suppress(OSError):
+            err.print(text, markup=False)
 
 
 @contextmanager
@@ -98,17 +112,30 @@ def progress(quiet: bool) -> Iterator[Reporter]:
 
 def print_json(value: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     """Print one JSON object on stdout, or stderr; numbers that JSON lacks come as null."""
-    print(json.dumps(plain(value), indent=2), file=sys.stderr if to_stderr else sys.stdout)
+    _print(json.dumps(plain(value), indent=2), sys.stderr if to_stderr else sys.stdout)
 
 
 def print_json_line(value: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of stdout, at once: the next one may take hours."""
-    print(json.dumps(plain(value)), flush=True)
+    _print(json.dumps(plain(value)), sys.stdout)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # who reads has had enough; what Python would still write at the end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as error:
+        raise StorageError(
+            f"The result cannot be printed ({error.strerror or error}). All else is done; look at the outputs."
+        ) from error
 
 
 def complain(message: str) -> None:
     """Print an error as one line, whatever it holds; URLs without their secrets."""
-    err.print(f"infdehaze: {redacted(' '.join(message.splitlines()))}", markup=False)
+    with suppress(OSError):
+        err.print(f"infdehaze: {redacted(' '.join(message.splitlines()))}", markup=False)
 
 
 def print_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
