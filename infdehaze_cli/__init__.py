@@ -3,6 +3,11 @@
 ``from infdehaze_cli import dehaze`` is the scene-level API; ``infdehaze --help`` the command line.
 """
 
+import os
+
+# read as a whole, a PNG that is cut off would be memory that nobody has written, without an error of GDAL's
+os.environ.setdefault("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")
+
 from .api import RunResult, dehaze
 from .errors import (
     BudgetError,

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 
 from infdehaze_cli.errors import InputError
+from infdehaze_cli.raster._gdal import quiet
 from infdehaze_cli.training import clear
 from infdehaze_cli.training.clear import ClearFolder, beside, lift_shadows, make_grey, vary_colours
 from infdehaze_cli.training.data import PictureFile, draw_batch, read_picture
@@ -269,3 +271,17 @@ def test_haze_is_put_over_the_crops_and_known(pictures):
     t = torch.exp(-batch.depth_B3HW)
     expected = batch.clear_B3HW * t + batch.airlight_B311 * (1 - t)
     assert float((batch.hazy_B3HW - expected).abs().mean()) < 0.02
+
+
+def test_a_png_that_is_cut_off_is_no_picture(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (3, 96, 96), np.uint8)
+    with (
+        quiet(),
+        rasterio.open(tmp_path / "a.png", "w", driver="PNG", width=96, height=96, count=3, dtype="uint8") as f,
+    ):
+        f.write(picture)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:9000])
+
+    assert np.array_equal(read_picture(tmp_path / "a.png"), picture)
+    with pytest.raises(InputError):
+        read_picture(tmp_path / "b.png")
