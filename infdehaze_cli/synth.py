@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -56,6 +57,8 @@ def synthesise(
     with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
         if transmission is not None and Path(transmission).resolve() == Path(dst).resolve():
             raise UsageError(f"{dst} cannot be both the hazy raster and its transmission. Name two files.")
+        if feature is not None and not math.isfinite(feature):
+            raise UsageError(f"Haze has no features of {feature} px. Give --feature a number of pixels.")
         generator = torch.Generator().manual_seed(seed)
         field = HazeField([chosen], scene.height, scene.width, generator, feature)
         names = ("transmission, red", "transmission, green", "transmission, blue")

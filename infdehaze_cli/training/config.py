@@ -104,6 +104,8 @@ class TrainConfig:
             raise UsageError(f"There is no precision {self.precision!r}. Use one of {', '.join(PRECISIONS)}.")
         if self.loss not in LOSSES:
             raise UsageError(f"There is no loss {self.loss!r}. Use one of {', '.join(LOSSES)}.")
+        if not math.isfinite(sum(share for _, _, share in self.crops)):
+            raise UsageError("The shares of the crops are too large. Use numbers that add up to about 1.")
         for side, batch, share in self.crops:
             if side < MIN_CROP or batch < 1 or not (share > 0 and math.isfinite(share)):
                 raise UsageError(

@@ -37,6 +37,11 @@ class Layout:
     ending: str = ""
 
 
+_HAZY = frozenset(
+    {"hazy", "haze", "input", "cloud", *(f"cloud_l{n}" for n in range(1, 5)), *(f"cloud_{n}" for n in range(5))}
+)
+"""What folders of hazy pictures are called in data sets."""
+
 LAYOUTS: dict[str, Layout] = {
     "pairs": Layout(clear=("clear",), hazy=("hazy",)),
     # four levels of haze in the large release, five in the small one; a clear picture has one hazy one in each
@@ -82,6 +87,12 @@ def detect(root: Path) -> str:
         if there & set(layout.clear) and there & set(layout.hazy):
             break
     else:
+        if looks := sorted({path.name for path in root.rglob("*") if path.is_dir() and path.name.lower() in _HAZY}):
+            # as clear ground they would teach that haze is to be left
+            raise InputError(
+                f"{root} has folders called {', '.join(looks)}, and is no layout of pairs that is known. Name the "
+                "folder that holds hazy/ and clear/, or say --dataset clear if there is no haze in them."
+            )
         return "clear"
     if name == "4kid":
         # the same folders; the names of the files tell them apart

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from infdehaze.network import InfDehaze
 from infdehaze.norm import CentredNorm
-from infdehaze.weights import save_weights
+from infdehaze.weights import resolve_weights, save_weights
 from rasterio.errors import RasterioError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from infdehaze_cli.errors import StorageError
+from infdehaze_cli.errors import InputError, StorageError, UsageError
 
 from .config import TrainConfig, TrainEvent
 from .data import Batch, Once, TrainingData, draw_batch
@@ -159,6 +159,12 @@ class Trainer:
         # all processes see the same numbers, and so decide alike when to save and when to stop
         *means, seconds = self.world.mean([*sums_5.tolist(), now - self.since])
         total, image, balance, gains, counted = means
+        # in fp16 the scaler leaves out a step that went wrong
+        if not math.isfinite(total) and not self.scaler.is_enabled():
+            raise InputError(
+                f"The loss is no number at step {self.step}. Give a lower --lr or another --set; "
+                "the last checkpoint stays."
+            )
         kept = 0.98 ** len(self.unread)
         found = {"loss": total, "image_loss": image, "balance": balance}
         if counted:
@@ -228,17 +234,20 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
     Raises
     ------
     InputError
-        When the data folder is missing, empty, or holds pictures that do not make pairs.
+        When the data folder is missing, empty, or holds pictures that do not make pairs; when the loss is no number.
     CheckpointError
         When the weights to begin with, or the run to go on with, cannot be used.
     StorageError
         When the folder of the run cannot be made or written, or the processes do not share it.
+    UsageError
+        When that folder lies among the pictures, or would replace the weights to begin with.
     """
     with join_world(config.device) as world:
         if world.device.type == "cuda":
             # products in TF32, as is usual in training
             torch.set_float32_matmul_precision("high")
         note = Once(on_note if world.first else lambda line: None)
+        _check_apart(config)
         # first what is quick to refuse
         trainer = Trainer.start(config, world)
         data = open_data(
@@ -251,10 +260,26 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
         )
         if world.first:
             _make_folder(config.out)
-            if data.held_out:
+        try:
+            if world.first and data.held_out:
                 (config.out / "held-out.txt").write_text("".join(f"{name}\n" for name in data.held_out), "utf-8")
-        _run(trainer, data, on_event, note)
+            _run(trainer, data, on_event, note)
+        except OSError as error:
+            raise StorageError(
+                f"The run cannot be written to {config.out} ({error}). Make room there and run the same command again."
+            ) from error
     return config.out / "weights.safetensors"
+
+
+def _check_apart(config: TrainConfig) -> None:
+    """Refuse a run folder among the pictures, whose samples would be learned from, or one that replaces its start."""
+    out, data = config.out.resolve(), config.data.resolve()
+    if data in (out, *out.parents):
+        raise UsageError(f"{config.out} lies among the pictures of {config.data}. Name a folder outside with --output.")
+    weights = out / "weights.safetensors"
+    fresh = weights.exists() and not (out / "state.safetensors").exists()
+    if fresh and config.start is not None and resolve_weights(config.start).resolve() == weights:
+        raise UsageError(f"{weights} would be replaced by what begins with it. Name another folder with --output.")
 
 
 def _make_folder(path: Path) -> None:

@@ -5,6 +5,8 @@ Axes: B samples, i j rows and columns of a lattice, n m sampled rows and columns
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -51,8 +53,8 @@ class FractalNoise:
         stretch: tuple[float, float] = (1.0, 1.0),
         generator: torch.Generator,
     ) -> None:
-        if not 0 < finest <= coarsest:
-            raise ValueError("finest must be positive and not above coarsest")
+        if not 0 < finest <= coarsest < math.inf:
+            raise ValueError("finest must be positive and not above coarsest, which must be finite")
         device = generator.device
         gain_B = torch.as_tensor(gain, device=device, dtype=torch.float32).expand(batch)
         amplitude_B = torch.ones(batch, device=device)

@@ -186,3 +186,12 @@ def test_a_missing_folder_is_refused(tmp_path):
     for dataset in ("auto", "clear", "pairs"):
         with pytest.raises(InputError, match="There is no folder"):
             open_data(tmp_path / "nowhere", refuse, dataset=dataset)
+
+
+@pytest.mark.parametrize("folders", [("input", "target"), ("train/hazy", "train/clear"), ("Cloud", "Label")])
+def test_what_looks_like_pairs_is_not_taken_for_clear_ground(tmp_path, folders):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+
+    with pytest.raises(InputError, match="--dataset"):
+        detect(tmp_path)

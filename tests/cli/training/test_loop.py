@@ -50,6 +50,34 @@ def test_a_few_steps_lower_the_loss(config):
     assert loss(trainer.model) < 0.95 * before
 
 
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint(config, monkeypatch):
+    config = replace(config, steps=4, crops=((64, 1, 1.0),))
+    train(replace(config, steps=2), ignore, refuse)
+    kept = {path: path.read_bytes() for path in config.out.glob("*.safetensors")}
+    plain = training_loop.training_loss
+
+    def broken(*arguments):
+        losses = plain(*arguments)
+        return replace(losses, total=losses.total * math.nan)
+
+    monkeypatch.setattr(training_loop, "training_loss", broken)
+
+    with pytest.raises(InputError, match="no number at step 3"):
+        train(config, ignore, refuse)
+
+    assert {path: path.read_bytes() for path in config.out.glob("*.safetensors")} == kept
+
+
+def test_a_run_does_not_learn_from_its_own_samples_or_replace_its_start(config):
+    with pytest.raises(UsageError, match="among the pictures"):
+        train(replace(config, out=config.data / "run"), ignore, refuse)
+
+    weights = train(replace(config, steps=1, crops=((64, 1, 1.0),)), ignore, refuse)
+    (config.out / "state.safetensors").unlink()
+    with pytest.raises(UsageError, match="would be replaced"):
+        train(replace(config, steps=1, start=str(weights)), ignore, refuse)
+
+
 def test_a_run_writes_weights_state_and_curve(config):
     events = []
     path = train(replace(config, steps=20, crops=((64, 1, 1.0),)), events.append, refuse)
