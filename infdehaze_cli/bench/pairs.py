@@ -60,6 +60,8 @@ def find_pairs(root: Path) -> list[Pair]:
     for files, others, other_folder in ((hazy, clear, clear_folder), (clear, hazy, hazy_folder)):
         for name in sorted(files.keys() - others.keys()):
             raise InputError(f"{files[name]} has no partner in {other_folder}. Add it there, or take this one out.")
+    for name in sorted(hazy.keys() & same):
+        raise InputError(f"{hazy[name]} claims a partner, {name}, that has one already. Take one of them out.")
     pairs += [Pair(name, hazy[name], clear[name]) for name in hazy]
     for pair in pairs:
         _check(pair)

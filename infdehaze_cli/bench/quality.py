@@ -13,7 +13,7 @@ from infdehaze.weights import read_info
 
 from infdehaze_cli.api import dehaze
 from infdehaze_cli.engine import Reporter
-from infdehaze_cli.errors import InputError, StorageError
+from infdehaze_cli.errors import InputError, StorageError, UsageError
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.scores import Scores, compare_rasters, mean_scores
 from infdehaze_cli.synth import synthesise
@@ -158,6 +158,8 @@ def bench_quality(
     StorageError
         When ``keep`` cannot be made or written.
     """
+    if keep is not None:
+        _check_apart(cases, keep)
     preset = read_info(config.weights).preset
     tiling = (preset.tile, preset.overlap if config.overlap is None else config.overlap)
     shown = set(spread(len(cases), ROWS)) if sheet else set()
@@ -176,6 +178,14 @@ def bench_quality(
                 quality.sheet.append(_row(case, rasters, scores))
         reporter.advance()
     return quality
+
+
+def _check_apart(cases: Sequence[Case], keep: Path) -> None:
+    """Refuse to keep rasters where pictures are read: they would replace some, and be read the next time."""
+    read = {path.resolve().parent for case in cases for path in (case.hazy, case.clear) if path is not None}
+    for folder in {(keep / case.group).resolve() for case in cases}:
+        if any(folder in (other, *other.parents) or other in folder.parents for other in read):
+            raise UsageError(f"{folder} is, holds or lies in a folder of pictures. Name another with --keep.")
 
 
 def _folder(keep: Path, group: str) -> Path:

@@ -54,6 +54,10 @@ def quality(
     cases = hazy_cases(hazy) if hazy else []
     cases += clear_cases(clear, seed) if clear else []
     cases += pair_cases(pairs) if pairs else []
+    if sheet is not None and sheet.resolve() in {
+        path.resolve() for case in cases for path in (case.hazy, case.clear) if path is not None
+    }:
+        raise UsageError(f"{sheet} is one of the pictures. Name another file with --sheet.")
     with c.progress(quiet) as reporter:
         result = bench_quality(cases, config=config, reporter=reporter, keep=keep, sheet=sheet is not None, bits=bits)
     if sheet is not None:

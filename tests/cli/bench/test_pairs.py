@@ -95,3 +95,10 @@ def test_the_shared_satellite_pairs_match():
         pytest.skip("the shared validation pairs are not beside this repository")
 
     assert len(find_pairs(root)) == 60
+
+
+def test_a_partner_that_is_taken_is_claimed_in_vain(lay_out):
+    root = lay_out("hazy/a.tif", "hazy/a_hazy.tif", "clear/a.tif", "clear/a_gt.tif")
+
+    with pytest.raises(InputError, match="has one already"):
+        find_pairs(root)

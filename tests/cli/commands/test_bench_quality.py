@@ -240,3 +240,35 @@ def test_rasters_that_cannot_be_kept_are_5(cli, clear, make_raster):
     ended = cli("bench", "quality", "--clear", clear, "--keep", make_raster("file.tif"), "-q")
 
     assert (ended.code, ended.out, ended.err.count("\n")) == (5, "", 1)
+
+
+@pytest.mark.parametrize("place", ["{pairs}/..", "{pairs}/hazy"])
+def test_pictures_are_never_replaced(cli, pairs, listing, place):
+    hazy = pairs / "hazy"
+    (pairs / "hazy" / "a_hazy.tif").rename(pairs / "hazy" / "b_hazy-restored.tif")
+    hazy.rename(pairs.parent / "hazy")
+    (pairs / "hazy").symlink_to(pairs.parent / "hazy")
+    before = listing(pairs.parent)
+
+    kept = cli(
+        "bench", "quality", "--hazy", hazy, "--sheet", pairs / "s.png", "--keep", place.format(pairs=pairs), "-q"
+    )
+    drawn = cli("bench", "quality", "--hazy", hazy, "--sheet", hazy / "b_hazy.tif", "-q")
+
+    assert (kept.code, drawn.code) == (2, 2)
+    assert "--keep" in kept.err
+    assert listing(pairs.parent) == before
+
+
+def test_a_sheet_is_none_of_the_pictures(cli, pairs, tmp_path):
+    picture = tmp_path / "one" / "a.png"
+    picture.parent.mkdir()
+    with quiet(), rasterio.open(picture, "w", driver="PNG", width=64, height=64, count=3, dtype="uint8") as file:
+        file.write(np.full((3, 64, 64), 99, np.uint8))
+    before = picture.read_bytes()
+
+    ended = cli("bench", "quality", "--hazy", picture.parent, "--sheet", picture, "-q")
+
+    assert ended.code == 2
+    assert "one of the pictures" in ended.err
+    assert picture.read_bytes() == before
