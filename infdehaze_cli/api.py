@@ -15,7 +15,16 @@ from infdehaze.weights import load_model
 from .engine import Measured, Reporter, Silent, execute, peak_rss_bytes
 from .errors import StorageError
 from .plan import Plan, RunConfig
-from .raster import HazeMapWriter, OtherBands, OutputWriter, Scene, gdal_environment, parse_wavelengths, redacted
+from .raster import (
+    HazeMapWriter,
+    OtherBands,
+    OutputWriter,
+    Scene,
+    gdal_environment,
+    is_local,
+    parse_wavelengths,
+    redacted,
+)
 from .report import Beside, VrtWriter
 from .retry import persist
 from .scene_plan import begin_or_go_on, source_facts
@@ -202,8 +211,8 @@ def dehaze(
                     for each in (map_writer, writer):
                         if each is not None:
                             each.complete()
-                    # the output first: its upload may fail, and a map would be in the way of the next try
-                    for each in (writer, map_writer):
+                    # an upload may fail, and a map that has its name would be in the way of the next try
+                    for each in (map_writer, writer) if is_local(dst) else (writer, map_writer):
                         if each is not None:
                             each.finish()
                     reporter.advance()
