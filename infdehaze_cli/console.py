@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
@@ -26,18 +26,30 @@ from .plain import plain
 from .raster import redacted
 from .sizes import parse_size
 
-# a program may be started without them, and the next file that is opened would take their place
-for _name, _mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-    if getattr(sys, _name) is None:
-        setattr(sys, _name, Path(os.devnull).open(_mode))  # noqa: SIM115  (as long as the program runs)
+
+def _hold_streams() -> None:
+    """Lead streams that the program was started without to nowhere: the next files would take their numbers."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
 
 
 class _Stream(Console):
-    """A console that nobody may listen to any more: a log viewer that ends must not end a run."""
+    """A console that nobody may listen to any more: a log viewer that ends, or a full log, must not end a run."""
 
     def on_broken_pipe(self) -> None:
         """Go on."""
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, if it can be; a result that cannot be printed is an error."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            if not self.stderr:
+                raise _unprinted(error) from error
+
+
+_hold_streams()
 
 # without emoji, or a path with `:car:` in it would come out as a picture
 # a file or a pipe has no width that a table would have to fit
@@ -84,12 +96,11 @@ class LineReporter:
         self._done += steps
         if self._done == self._total:
             seconds = time.perf_counter() - self._started
-            self.note(f"{self._name}: {self._total} in {seconds:.1f} s")
+            err.print(f"{self._name}: {self._total} in {seconds:.1f} s", markup=False)
 
     def note(self, text: str) -> None:
-        """Print a line, if it can be."""
-        with suppress(OSError):
-            err.print(text, markup=False)
+        """Print a line."""
+        err.print(text, markup=False)
 
 
 @contextmanager
@@ -125,17 +136,22 @@ def _print(text: str, stream: TextIO) -> None:
         print(text, file=stream, flush=True)
     except BrokenPipeError:
         # who reads has had enough; what Python would still write at the end goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
     except OSError as error:
-        raise StorageError(
-            f"The result cannot be printed ({error.strerror or error}). All else is done; look at the outputs."
-        ) from error
+        raise _unprinted(error) from error
+
+
+def _unprinted(error: OSError) -> StorageError:
+    return StorageError(
+        f"The result cannot be printed ({error.strerror or error}). All else is done; look at the outputs."
+    )
 
 
 def complain(message: str) -> None:
     """Print an error as one line, whatever it holds; URLs without their secrets."""
-    with suppress(OSError):
-        err.print(f"infdehaze: {redacted(' '.join(message.splitlines()))}", markup=False)
+    err.print(f"infdehaze: {redacted(' '.join(message.splitlines()))}", markup=False)
 
 
 def print_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ def shell(make_raster, tmp_path, tiny_checkpoint, scratch):
         ("$RUN 2>/dev/full", 0),
         ("set -o pipefail; $RUN --json -q | true", 0),
         ("$RUN --json -q >/dev/full", 5),
+        ("$RUN >/dev/full", 5),
         ("$RUN -q >&-", 0),
         ("$RUN -q <&- 2>&-", 0),
     ],
