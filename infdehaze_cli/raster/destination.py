@@ -69,15 +69,8 @@ class LocalTarget:
         return self.path.parent
 
     def publish(self, finished: Path) -> None:
-        """Rename a finished file.
-
-        Raises
-        ------
-        StorageError
-            If a file of that name has come into being since the run began, and must not be replaced.
-        """
-        if not self.overwrite and self.path.exists():
-            raise StorageError(f"{self.path} has come into being meanwhile; give --overwrite to replace it.")
+        """Rename a finished file; see `check_free` for what may be in the way."""
+        check_free(self.path, overwrite=self.overwrite)
         sync_and_rename(finished, self.path)
 
 
@@ -237,6 +230,19 @@ def write_error(
         if refusal is not None and not retry.may_pass(refusal):
             return StorageError(f"{what} ({refusal.strerror or refusal}); {advice}.")
     return StorageError(f"{what} ({reason(error)}); {advice}.", may_pass=True)
+
+
+def check_free(*paths: Path, overwrite: bool) -> None:
+    """Check once more, before finished files get their names, that they are free or may be taken.
+
+    Raises
+    ------
+    StorageError
+        If a file of such a name has come into being since the run began, and must not be replaced.
+    """
+    for path in paths:
+        if not overwrite and path.exists():
+            raise StorageError(f"{path} has come into being meanwhile; give --overwrite to replace it.")
 
 
 def sync_and_rename(finished: Path, dst: Path) -> None:

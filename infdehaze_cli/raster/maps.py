@@ -16,6 +16,7 @@ from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster._gdal import GDAL_ERRORS, abandon, open_quietly, reason, to_rasterio
 from infdehaze_cli.raster.destination import (
     check_destination,
+    check_free,
     check_name,
     remove_all,
     sync,
@@ -79,7 +80,7 @@ class MapWriter:
             remove_all(left)
         place = {key: value for key, value in scene.metadata.creation().items() if key in ("crs", "transform")}
         self._dataset: Any = None
-        self._sums, self._whole = Written(), False
+        self._sums, self._whole, self._overwrite = Written(), False, overwrite
         try:
             self._dataset = open_quietly(
                 self._partial,
@@ -142,6 +143,7 @@ class MapWriter:
         if not self._whole:
             self.complete()
         try:
+            check_free(self._dst, overwrite=self._overwrite)
             sync_and_rename(self._cog or self._partial, self._dst)
         except GDAL_ERRORS as error:
             self.close()

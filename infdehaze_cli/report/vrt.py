@@ -24,7 +24,14 @@ from infdehaze_cli.errors import InputError, StorageError, UsageError
 from infdehaze_cli.geometry import Window
 from infdehaze_cli.raster import Block, Scene, is_local, redacted
 from infdehaze_cli.raster._gdal import quiet, to_rasterio
-from infdehaze_cli.raster.destination import check_destination, remove_all, sync, sync_and_rename, write_error
+from infdehaze_cli.raster.destination import (
+    check_destination,
+    check_free,
+    remove_all,
+    sync,
+    sync_and_rename,
+    write_error,
+)
 from infdehaze_cli.raster.locations import gdal_name, local_files
 from infdehaze_cli.raster.metadata import Metadata
 from infdehaze_cli.raster.scaling import largest
@@ -96,7 +103,7 @@ class VrtWriter:
             raise InputError(f"{scene.shown} has no geotransform, which such a VRT needs. Use --output instead.")
         self._bands = len(scene.colour_bands)
         self._means = BlockMeans(2 * self._bands, scene.height, scene.width, CELL, centred=True)
-        self._token, self._whole = token or secrets.token_hex(4), False
+        self._token, self._whole, self._overwrite = token or secrets.token_hex(4), False, overwrite
         # what a run that was killed has left
         self.close()
 
@@ -148,6 +155,7 @@ class VrtWriter:
         if not self._whole:
             self.complete()
         try:
+            check_free(*self._files(), overwrite=self._overwrite)
             self._dst.unlink(missing_ok=True)
             for path in self._files():
                 sync_and_rename(self._partial(path), path)

@@ -98,6 +98,20 @@ def test_a_map_may_have_the_name_of_the_output_but_for_its_suffix(cli, naip, tmp
         assert (clean.dtypes[0], haze.dtypes[0]) == ("uint8", "float32")
 
 
+def test_a_map_that_comes_meanwhile_is_kept(cli, naip, tmp_path, monkeypatch):
+    def announce(self, name, total):
+        if name == "finish":
+            (tmp_path / "haze.tif").write_text("somebody else's")
+
+    monkeypatch.setattr("infdehaze_cli.api.Silent.phase", announce)
+
+    ended = cli("run", naip, "-o", tmp_path / "clean.tif", "--haze-map", tmp_path / "haze.tif", "-q")
+
+    assert ended.code == 5
+    assert (tmp_path / "haze.tif").read_text() == "somebody else's"
+    assert not (tmp_path / "clean.tif").exists()
+
+
 def test_a_map_that_exists_is_kept(cli, naip, tmp_path):
     haze = tmp_path / "haze.tif"
     haze.write_text("mine")

@@ -219,6 +219,21 @@ def test_a_vrt_is_never_read_with_the_gain_of_another(cli, make_raster, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.gain.tif", "clean.offset.tif", "scene.tif"]
 
 
+def test_files_that_come_meanwhile_stay(cli, make_raster, tmp_path, monkeypatch):
+    def announce(self, name, total):
+        if name == "finish":
+            (tmp_path / "clean.vrt").write_text("somebody else's")
+
+    monkeypatch.setattr("infdehaze_cli.api.Silent.phase", announce)
+
+    ended = cli("run", make_raster(), "--vrt", tmp_path / "clean.vrt", "-q")
+
+    assert ended.code == 5
+    assert "meanwhile" in ended.err
+    assert (tmp_path / "clean.vrt").read_text() == "somebody else's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.vrt", "scene.tif"]
+
+
 def test_haze_and_cells_count_in_the_plan(make_raster, tmp_path, shipped):
     scene = make_raster(height=300, width=400)
     with Scene.open(scene) as opened:
