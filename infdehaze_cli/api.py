@@ -155,7 +155,7 @@ def dehaze(
     reporter = reporter or Silent()
     started = time.perf_counter()
     if stac is not None:
-        check_item(stac, dst, overwrite=overwrite)
+        check_item(stac, overwrite=overwrite)
     with gdal_environment(), Scene.open(src, bands=bands, scale_range=scale_range) as scene:
         beside = Beside(scene, dst, other_bands, haze_map, preview, report, reference, overwrite, stac, vrt)
         reporter = beside.reporter(reporter)

@@ -33,7 +33,7 @@ _EDGE = 16
 """Points a side of the footprint: the edge of a map is a curve in longitude and latitude."""
 
 
-def check_item(path: str | Path, dst: str | Path, *, overwrite: bool) -> None:
+def check_item(path: str | Path, *, overwrite: bool) -> None:
     """Check before a run that an item can be written.
 
     Raises

@@ -158,8 +158,6 @@ def bench_quality(
     StorageError
         When ``keep`` cannot be made or written.
     """
-    if keep is not None:
-        _check_apart(cases, keep)
     preset = read_info(config.weights).preset
     tiling = (preset.tile, preset.overlap if config.overlap is None else config.overlap)
     shown = set(spread(len(cases), ROWS)) if sheet else set()
@@ -180,12 +178,21 @@ def bench_quality(
     return quality
 
 
-def _check_apart(cases: Sequence[Case], keep: Path) -> None:
-    """Refuse to keep rasters where pictures are read: they would replace some, and be read the next time."""
-    read = {path.resolve().parent for case in cases for path in (case.hazy, case.clear) if path is not None}
-    for folder in {(keep / case.group).resolve() for case in cases}:
-        if any(folder in (other, *other.parents) or other in folder.parents for other in read):
+def check_places(cases: Sequence[Case], keep: Path | None, sheet: Path | None) -> None:
+    """Check that nothing which is scored would be replaced.
+
+    Raises
+    ------
+    UsageError
+        When rasters would be kept where pictures are read, and so be read the next time, or a sheet is a picture.
+    """
+    read = {path.resolve() for case in cases for path in (case.hazy, case.clear) if path is not None}
+    folders = {path.parent for path in read}
+    for folder in () if keep is None else sorted({(keep / case.group).resolve() for case in cases}):
+        if any(folder in (other, *other.parents) or other in folder.parents for other in folders):
             raise UsageError(f"{folder} is, holds or lies in a folder of pictures. Name another with --keep.")
+    if sheet is not None and sheet.resolve() in read:
+        raise UsageError(f"{sheet} is one of the pictures. Name another file with --sheet.")
 
 
 def _folder(keep: Path, group: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infdehaze_cli import console as c
-from infdehaze_cli.bench.quality import Quality, bench_quality, clear_cases, hazy_cases, pair_cases
+from infdehaze_cli.bench.quality import Quality, bench_quality, check_places, clear_cases, hazy_cases, pair_cases
 from infdehaze_cli.bench.sheet import check_sheet, draw_sheet
 from infdehaze_cli.errors import UsageError
 from infdehaze_cli.plan import RunConfig
@@ -54,10 +54,7 @@ def quality(
     cases = hazy_cases(hazy) if hazy else []
     cases += clear_cases(clear, seed) if clear else []
     cases += pair_cases(pairs) if pairs else []
-    if sheet is not None and sheet.resolve() in {
-        path.resolve() for case in cases for path in (case.hazy, case.clear) if path is not None
-    }:
-        raise UsageError(f"{sheet} is one of the pictures. Name another file with --sheet.")
+    check_places(cases, keep, sheet)
     with c.progress(quiet) as reporter:
         result = bench_quality(cases, config=config, reporter=reporter, keep=keep, sheet=sheet is not None, bits=bits)
     if sheet is not None:

@@ -131,8 +131,8 @@ def cog_options(overrides: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_sparse(options: Mapping[str, str]) -> bool:
-    """Whether a file with these creation options may lack blocks without data."""
-    return options.get("SPARSE_OK", "NO").upper() in ("YES", "TRUE", "ON", "1")
+    """Whether a file with these creation options may lack blocks without data: GDAL takes all but these for yes."""
+    return options.get("SPARSE_OK", "NO").upper() not in ("NO", "FALSE", "OFF", "0")
 
 
 def is_lossless(options: Mapping[str, str], *, overviews: bool = False) -> bool:

@@ -41,10 +41,11 @@ def check_apart(reads: Mapping[str, Sequence[str | Path | None]], writes: Mappin
     for what, name in writes.items():
         if name is None:
             continue
-        for key in _keys(name):
+        keys = _keys(name)
+        for key in keys:
             if (other := taken.get(key)) is not None:
                 raise UsageError(f"{redacted(name)} cannot be both {other} and {what}. Name two files.")
-        taken |= dict.fromkeys(_keys(name), what)
+        taken |= dict.fromkeys(keys, what)
 
 
 def _keys(name: str | Path) -> set[str | tuple[int, int]]:
