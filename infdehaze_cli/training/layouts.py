@@ -37,11 +37,6 @@ class Layout:
     ending: str = ""
 
 
-_HAZY = frozenset(
-    {"hazy", "haze", "input", "cloud", *(f"cloud_l{n}" for n in range(1, 5)), *(f"cloud_{n}" for n in range(5))}
-)
-"""What folders of hazy pictures are called in data sets."""
-
 LAYOUTS: dict[str, Layout] = {
     "pairs": Layout(clear=("clear",), hazy=("hazy",)),
     # four levels of haze in the large release, five in the small one; a clear picture has one hazy one in each
@@ -56,6 +51,9 @@ LAYOUTS: dict[str, Layout] = {
     "o-haze": Layout(clear=("gt",), hazy=("hazy",), held_out=5, ending=r"_outdoor_(hazy|GT)$"),
 }
 """Layouts of paired data sets by name."""
+
+_HAZY = {"input", "cloud"}.union(*(layout.hazy for layout in LAYOUTS.values()))
+"""What folders of hazy pictures are called, in these layouts and others."""
 
 
 @dataclass(frozen=True, slots=True)

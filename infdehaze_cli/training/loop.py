@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,14 +260,10 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
         )
         if world.first:
             _make_folder(config.out)
-        try:
-            if world.first and data.held_out:
-                (config.out / "held-out.txt").write_text("".join(f"{name}\n" for name in data.held_out), "utf-8")
-            _run(trainer, data, on_event, note)
-        except OSError as error:
-            raise StorageError(
-                f"The run cannot be written to {config.out} ({error}). Make room there and run the same command again."
-            ) from error
+            if data.held_out:
+                with _writing(config.out):
+                    (config.out / "held-out.txt").write_text("".join(f"{name}\n" for name in data.held_out), "utf-8")
+        _run(trainer, data, on_event, note)
     return config.out / "weights.safetensors"
 
 
@@ -291,23 +287,31 @@ def _make_folder(path: Path) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Say of what a disk refuses that it is the run's folder."""
+    try:
+        yield
+    except (OSError, RasterioError, SafetensorError) as error:
+        raise StorageError(
+            f"The run cannot be written to {out} ({error}). Make room there and run the same command again."
+        ) from error
+
+
 def _run(
     trainer: Trainer, data: TrainingData, on_event: Callable[[TrainEvent], None], note: Callable[[str], None]
 ) -> None:
     config, first = trainer.config, trainer.world.first
-    curve = Curve(config.out / "curve.csv", trainer.step) if first else None
+    with _writing(config.out):
+        curve = Curve(config.out / "curve.csv", trainer.step) if first else None
 
     def save() -> None:
-        try:
+        with _writing(config.out):
             trainer.save()
             if curve is not None:
                 trainer.draw_samples(data)
                 if line := curve.draw():
                     note(line)
-        except (OSError, RasterioError, SafetensorError) as error:
-            raise StorageError(
-                f"The run cannot be written to {config.out} ({error}). Make room there and run the same command again."
-            ) from error
 
     supply, saved = trainer.supply(data), trainer.elapsed
     # the time limit is for saving too, but not for opening the data
@@ -325,7 +329,8 @@ def _run(
                 trainer.progress,
             )
             on_event(event)
-            curve.append({"step": trainer.step, "lr": event.lr, "seconds": event.seconds, **trainer.recent})
+            with _writing(config.out):
+                curve.append({"step": trainer.step, "lr": event.lr, "seconds": event.seconds, **trainer.recent})
         if trainer.elapsed - saved > config.checkpoint_every:
             save()
             saved = trainer.elapsed
