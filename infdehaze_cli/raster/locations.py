@@ -20,6 +20,7 @@ _USER = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY = re.compile(r"((?:\w+://|/vsi\w+)[^\s?]*)\?\S*?(?=[)'\".,;:]*(?:\s|$))")
 
 
+_REMEMBERED = 256
 _SECRETS: dict[str, str] = {}
 """Names with queries that were asked for, and how they are shown: of these also what has spaces is told."""
 
@@ -67,6 +68,9 @@ def _remember(name: str) -> None:
     _SECRETS[name] = f"{shown}{hidden[0]}***"
     if end and len(hidden) > 1:
         _SECRETS[end + hidden] = f"{end}{hidden[0]}***"
+    while len(_SECRETS) > _REMEMBERED:
+        # what was asked for long ago is not told of any more
+        del _SECRETS[next(iter(_SECRETS))]
 
 
 def redacted(text: str | Path) -> str:
