@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from infdehaze_cli.geometry import Window
 
+PERIOD = 16
+"""Pixels after which the blocks of JPEG and WebP, and the colours that they share, begin anew."""
+
 
 def border_positions(size: int, tile: int, overlap: int) -> tuple[int, ...]:
     """Return the rows (or columns) of one axis at which a tile border could show.
@@ -42,6 +45,10 @@ def border_positions(size: int, tile: int, overlap: int) -> tuple[int, ...]:
 class SeamAccumulator:
     """Sums the steps of ``output - input`` at the given borders and elsewhere, window by window.
 
+    Codecs leave steps of their own at the edges of their blocks, and tiles begin at such edges too. So borders are
+    compared with lines that lie as they do: those a multiple of `PERIOD` away from one. Where the raster is too small
+    to have any, they are compared with all other lines.
+
     Parameters
     ----------
     rows, cols : iterable of int
@@ -51,8 +58,7 @@ class SeamAccumulator:
     def __init__(self, rows: Iterable[int], cols: Iterable[int]) -> None:
         self._rows = np.array(sorted(set(rows)), dtype=np.int64)
         self._cols = np.array(sorted(set(cols)), dtype=np.int64)
-        self._at_border = [0.0, 0]
-        self._elsewhere = [0.0, 0]
+        self._at_border, self._alike, self._elsewhere = ([0.0, 0] for _ in range(3))
 
     def add(self, window: Window, delta: NDArray[np.float32], valid: NDArray[np.bool_] | None = None) -> None:
         """Add the steps that end in a window: from the pixel on the left and from the pixel above.
@@ -75,17 +81,26 @@ class SeamAccumulator:
         delta = np.where(good, delta, np.float32(0))
 
         across = np.abs(np.diff(delta[:, top:], axis=2)).mean(axis=0, dtype=np.float64)
-        at_col = np.isin(np.arange(window.col - left + 1, window.col_end), self._cols)
-        self._count(across, good[top:, 1:] & good[top:, :-1], np.broadcast_to(at_col, across.shape))
+        cols = np.arange(window.col - left + 1, window.col_end)
+        self._count(across, good[top:, 1:] & good[top:, :-1], cols, self._cols)
 
         down = np.abs(np.diff(delta[:, :, left:], axis=1)).mean(axis=0, dtype=np.float64)
-        at_row = np.isin(np.arange(window.row - top + 1, window.row_end), self._rows)
-        self._count(down, good[1:, left:] & good[:-1, left:], np.broadcast_to(at_row[:, None], down.shape))
+        rows = np.arange(window.row - top + 1, window.row_end)
+        self._count(down.T, (good[1:, left:] & good[:-1, left:]).T, rows, self._rows)
 
-    def _count(self, steps: NDArray[np.float64], good: NDArray[np.bool_], at_border: NDArray[np.bool_]) -> None:
-        for sums, chosen in ((self._at_border, good & at_border), (self._elsewhere, good & ~at_border)):
-            sums[0] += float(np.sum(steps[chosen]))
-            sums[1] += int(np.count_nonzero(chosen))
+    def _count(
+        self,
+        steps: NDArray[np.float64],
+        good: NDArray[np.bool_],
+        lines: NDArray[np.int64],
+        borders: NDArray[np.int64],
+    ) -> None:
+        """Add the steps of lines, which are the last axis."""
+        at_border = np.isin(lines, borders)
+        alike = np.isin(lines % PERIOD, borders % PERIOD) & ~at_border
+        for sums, chosen in ((self._at_border, at_border), (self._alike, alike), (self._elsewhere, ~at_border)):
+            sums[0] += float(np.sum(steps, where=good & chosen))
+            sums[1] += int(np.count_nonzero(good & chosen))
 
     def result(self) -> float | None:
         """Return the mean step at borders over the mean step elsewhere.
@@ -93,7 +108,7 @@ class SeamAccumulator:
         1 means that borders look like any other place (also when nothing changes anywhere), inf that the
         picture is smooth but for its borders. None when there is no border, or nothing but borders.
         """
-        (border, borders), (other, others) = self._at_border, self._elsewhere
+        (border, borders), (other, others) = self._at_border, self._alike if self._alike[1] else self._elsewhere
         if not borders or not others:
             return None
         if other == 0:

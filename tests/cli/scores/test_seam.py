@@ -64,6 +64,24 @@ def test_noise_and_a_smooth_ramp_leave_the_index_at_one():
     assert seam_index(ramp, rows, cols) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("block", [8, 16])
+def test_blocks_of_a_codec_are_no_seams(block):
+    blocks = np.random.default_rng(1).standard_normal((3, 512 // block, 512 // block), dtype=np.float32)
+    delta = 0.2 * noise(512, 512) + 0.2 * blocks.repeat(block, 1).repeat(block, 2)
+    borders = border_positions(512, 64, 0)
+    assert seam_index(delta, borders, borders) == pytest.approx(1, abs=0.05)
+
+    delta += 0.5 * (np.arange(512) // 64 % 2).astype(np.float32)
+    assert seam_index(delta, borders, borders) > 1.2
+
+
+def test_a_raster_too_small_for_lines_alike_is_compared_with_all_others():
+    delta = np.zeros((3, 1, 9), dtype=np.float32)
+    delta[:, 0, 4:] += 2
+    delta[:, 0, 6:] += 1
+    assert seam_index(delta, [], [4]) == pytest.approx(2 / (1 / 7))
+
+
 def test_the_index_of_a_constant_is_one():
     assert seam_index(np.full((3, 20, 20), 0.3, dtype=np.float32), [10], [10]) == 1.0
 
