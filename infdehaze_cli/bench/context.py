@@ -1,4 +1,4 @@
-"""Does the size of a scene matter? The same ground and haze, alone and inside a large scene, scored alike."""
+"""Does the size of a scene matter? The same ground and haze, alone and inside large scenes, scored alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterWindow
@@ -32,8 +33,15 @@ class ContextRow:
     hazy: float
     alone: float
     """Each part cleaned as a scene of its own."""
+    repeated: float
+    """The same pixels, cut out of a cleaned scene of mirrored copies of the part: larger, with nothing else to see."""
     within: float
-    """The same pixels, cut out of the cleaned large scene."""
+    """The same pixels, cut out of the cleaned large scene, which has more ground and haze to see."""
+
+    @property
+    def size_alone(self) -> float:
+        """What size alone changes: quality must not depend on it."""
+        return self.repeated - self.alone
 
     @property
     def difference(self) -> float:
@@ -42,13 +50,13 @@ class ContextRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-ready values."""
-        return {**asdict(self), "difference": self.difference}
+        return {**asdict(self), "size_alone": self.size_alone, "difference": self.difference}
 
 
 def bench_context(
     size: int, part: int, styles: Sequence[str], *, seed: int, config: RunConfig, reporter: Reporter, scratch: Path
 ) -> list[ContextRow]:
-    """Clean a made-up scene and five parts of it, and score the parts both ways.
+    """Clean a made-up scene, five parts of it, and scenes that repeat one part; score the parts in each.
 
     Parameters
     ----------
@@ -74,7 +82,7 @@ def bench_context(
         for style in styles:
             synthesise(clear, hazy, style=style, seed=seed, feature=part, format="gtiff", overwrite=True)
             dehaze(hazy, cleaned, config=config, reporter=reporter, format="gtiff", overwrite=True)
-            scores: dict[str, list[Scores]] = {"hazy": [], "alone": [], "within": []}
+            scores: dict[str, list[Scores]] = {"hazy": [], "alone": [], "repeated": [], "within": []}
             for place in PLACES:
                 row, col = (int(share * size) - part // 2 for share in place)
                 truth, there, inside, alone = (
@@ -85,8 +93,29 @@ def bench_context(
                 dehaze(there, alone, config=config, format="gtiff", overwrite=True)
                 for name, result in (("hazy", there), ("alone", alone), ("within", inside)):
                     scores[name].append(compare_rasters(result, truth))
-            rows.append(ContextRow(style, *(mean_scores(scores[name]).psnr for name in ("hazy", "alone", "within"))))
+                mosaic, clean_mosaic = folder / "mosaic.tif", folder / "clean-mosaic.tif"
+                corner = repeat(there, mosaic, size // part)
+                dehaze(mosaic, clean_mosaic, config=config, reporter=reporter, format="gtiff", overwrite=True)
+                _cut(clean_mosaic, inside, corner, corner, part)
+                scores["repeated"].append(compare_rasters(inside, truth))
+            rows.append(ContextRow(style, **{name: mean_scores(each).psnr for name, each in scores.items()}))
     return rows
+
+
+def repeat(src: Path, dst: Path, count: int) -> int:
+    """Write so many copies of a square raster a side, every second one mirrored; return where one near the middle is.
+
+    Of that one, which is not mirrored, the first row is returned, which is its first column too.
+    """
+    with rasterio.open(src) as source:
+        picture, profile = source.read(), source.profile
+    side = int(picture.shape[1])
+    pair = np.concatenate([picture, picture[:, :, ::-1]], axis=2)
+    row = np.tile(pair, (1, 1, -(-count // 2)))[:, :, : count * side]
+    with rasterio.open(dst, "w", **{**profile, "height": count * side, "width": count * side}) as target:
+        for i in range(count):
+            target.write(row[:, :: -1 if i % 2 else 1], window=RasterWindow(0, i * side, count * side, side))
+    return count // 4 * 2 * side
 
 
 def _cut(src: Path, dst: Path, row: int, col: int, side: int) -> None:

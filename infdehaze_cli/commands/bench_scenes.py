@@ -26,7 +26,7 @@ def context(
     quiet: c.Quiet = False,
     debug: c.Debug = False,
 ) -> None:
-    """Clean a large made-up scene and parts of it alone, and compare: quality must not depend on the size."""
+    """Clean a large made-up scene, parts of it alone and repeated, and compare: size alone must change nothing."""
     if style is not None:
         named_style(style)
     config = RunConfig(weights=weights, device=device, scratch=scratch or default_scratch())
@@ -38,8 +38,17 @@ def context(
         return
     c.print_table(
         f"five parts of {part} px, PSNR in dB",
-        [(r.style, f"{r.hazy:.2f}", f"{r.alone:.2f}", f"{r.within:.2f}", f"{r.difference:+.2f}") for r in rows],
-        ("", "hazy", "alone", f"within {size} px", "difference"),
+        [
+            (
+                r.style,
+                *(f"{x:.2f}" for x in (r.hazy, r.alone, r.repeated)),
+                f"{r.size_alone:+.2f}",
+                f"{r.within:.2f}",
+                f"{r.difference:+.2f}",
+            )
+            for r in rows
+        ],
+        ("", "hazy", "alone", f"repeated to {size // part * part} px", "", f"within {size} px", ""),
     )
 
 

@@ -2,11 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
+import rasterio
 import torch
 from infdehaze.network import InfDehaze
 from infdehaze.weights import save_weights
+from rasterio.transform import Affine
 
+from infdehaze_cli.bench.context import repeat
 from infdehaze_cli.bench.even import GROUNDS, even_scene
 
 
@@ -18,6 +22,8 @@ def test_parts_are_scored_alone_and_within_the_scene(cli, scratch):
     (row,) = json.loads(ended.out)["rows"]
     assert row["style"] == "veil"
     assert row["difference"] == pytest.approx(row["within"] - row["alone"])
+    assert row["size_alone"] == pytest.approx(row["repeated"] - row["alone"])
+    assert row["repeated"] != row["within"]
     assert 5 < row["hazy"] < 30
     assert list(scratch.iterdir()) == []
 
@@ -29,7 +35,24 @@ def test_a_fresh_network_makes_no_difference_between_scenes(cli, tiny, tmp_path,
                 "--json", "-q", "--scratch", scratch)  # fmt: skip
 
     (row,) = json.loads(ended.out)["rows"]
-    assert row["alone"] == row["within"] == row["hazy"]
+    assert row["alone"] == row["repeated"] == row["within"] == row["hazy"]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
+def test_a_scene_of_copies_is_mirrored_at_their_borders(tmp_path, count):
+    picture = np.random.default_rng(0).integers(0, 255, (3, 16, 16), dtype=np.uint8)
+    profile = {"driver": "GTiff", "height": 16, "width": 16, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "one.tif", "w", transform=Affine.scale(2, -2), **profile) as one:
+        one.write(picture)
+
+    corner = repeat(tmp_path / "one.tif", tmp_path / "many.tif", count)
+
+    with rasterio.open(tmp_path / "many.tif") as many:
+        copies = many.read()
+    expected = np.pad(picture, ((0, 0), (0, 16 * (count - 1)), (0, 16 * (count - 1))), mode="symmetric")
+    np.testing.assert_array_equal(copies, expected)
+    np.testing.assert_array_equal(copies[:, corner : corner + 16, corner : corner + 16], picture)
+    assert abs(corner + 8 - 8 * count) <= 16
 
 
 def test_parts_larger_than_half_of_the_scene_are_refused(cli):
