@@ -1,5 +1,6 @@
 """The documentation site: it builds strictly, covers every command, and needs no network to be built or read."""
 
+import io
 import os
 import re
 import subprocess
@@ -7,9 +8,12 @@ import sys
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -103,6 +107,28 @@ def test_the_search_needs_no_server(site):
     # browsers refuse workers and requests to pages that are opened as files
     assert all(any(asset.endswith("assets/iframe-worker.js") for asset in page.assets) for page in pages.values())
     assert "__index" in (folder / "search" / "search_index.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_hazy_pictures_get_their_sheet_onto_the_page(tools, tmp_path, monkeypatch):
+    docs_site, _ = tools
+    hazy = tmp_path / "hazy"
+    hazy.mkdir()
+    pale = np.random.default_rng(0).integers(150, 220, (96, 120, 3), dtype=np.uint8)
+    Image.fromarray(pale).save(hazy / "pale.png")
+    page = SimpleNamespace(file=SimpleNamespace(src_uri=docs_site.HAZE_PAGE))
+    text = (ROOT / "docs" / docs_site.HAZE_PAGE).read_text(encoding="utf-8")
+
+    sheet = docs_site.real_haze_sheet(str(hazy))
+
+    with Image.open(io.BytesIO(sheet)) as drawn:
+        assert drawn.format == "JPEG"
+        assert drawn.width > drawn.height
+    monkeypatch.delenv("HAZY", raising=False)
+    assert docs_site.on_page_markdown(text, page) == text
+    monkeypatch.setenv("HAZY", str(hazy))
+    assert f"]({docs_site.SHEET})" in docs_site.on_page_markdown(text, page)
+    assert not (ROOT / "docs" / docs_site.SHEET).exists()
 
 
 def test_the_page_of_commands_covers_every_command_and_option(tools):

@@ -1,13 +1,21 @@
 """Hooks of MkDocs: the page of commands is written from the command line itself when the site is built.
 
-python tools/docs_site.py    prints that page
+With a folder of hazy pictures in the variable ``HAZY``, the page of real haze gets a sheet of what becomes of them:
+their licences may not let them lie in the repository.
+
+python tools/docs_site.py    prints the page of commands
 """
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -16,6 +24,9 @@ from infdehaze_cli.app import app
 
 COMMANDS_PAGE = "commands.md"
 """Made when the site is built; no file of this name lies in docs/."""
+
+HAZE_PAGE, SHEET = "real-haze.md", "images/real-haze.jpg"
+SHEET_MARK = "<!-- the sheet of real haze -->"
 
 _INTRODUCTION = """# Commands
 
@@ -62,12 +73,31 @@ def _cell(text: str) -> str:
     return re.sub(r"([`*_\[\]])", r"\\\1", escape(plain, quote=False)).replace("|", "&#124;")
 
 
+def real_haze_sheet(hazy: str) -> bytes:
+    """Clean the pictures of a folder, and return the sheet of them, a JPEG."""
+    with tempfile.TemporaryDirectory() as folder:
+        sheet = Path(folder) / "sheet.jpg"
+        command = ["bench", "quality", "--hazy", hazy, "--sheet", str(sheet), "--quiet"]
+        subprocess.run([sys.executable, "-m", "infdehaze_cli", *command], check=True)
+        return sheet.read_bytes()
+
+
 def on_files(files: Any, config: Any) -> Any:
-    """Add the page of commands."""
+    """Add the page of commands, and the sheet of real haze where there is some."""
     from mkdocs.structure.files import File
 
     files.append(File.generated(config, COMMANDS_PAGE, content=commands_page()))
+    if hazy := os.environ.get("HAZY"):
+        files.append(File.generated(config, SHEET, content=real_haze_sheet(hazy)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Show the sheet on its page."""
+    if page.file.src_uri == HAZE_PAGE and os.environ.get("HAZY"):
+        columns = "The input, infdehaze, the dark channel prior, the colour attenuation prior"
+        return markdown.replace(SHEET_MARK, f"![{columns}]({SHEET})")
+    return markdown
 
 
 def on_page_content(html: str, **_: Any) -> str:
