@@ -29,6 +29,7 @@ WATER = np.array((40, 52, 48, 6), np.float32)
 SHALLOW = np.array((72, 80, 58, 30), np.float32)
 BANDS = ("red", "green", "blue", "near infrared")
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.nir)
+SOURCE = "made-up landscape"  # a tag of each file, by which one is told
 ORIGIN = (463_000.0, 5_571_000.0)  # easting and northing of the upper-left corner of a file
 
 
@@ -222,7 +223,7 @@ def write_landscape(
         with rasterio.open(unfinished, "w", **profile) as target:
             target.colorinterp = COLOURS[:bands]
             target.descriptions = BANDS[:bands]
-            target.update_tags(source="made-up landscape", seed=str(seed))
+            target.update_tags(source=SOURCE, seed=str(seed))
             done = 0
             for window in split_windows(height, width, BLOCK, BLOCK):
                 place = RasterWindow(window.col, window.row, window.width, window.height)

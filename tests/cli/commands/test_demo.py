@@ -49,6 +49,22 @@ def test_shipped_weights_bring_the_demo_closer_to_the_truth(cli, tmp_path, monke
     assert result["after"]["ciede2000"] < result["before"]["ciede2000"] - 2
 
 
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_files_that_no_demo_has_made_stay(cli, make_raster, tmp_path, name):
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    mine = folder / name
+    mine.write_bytes(make_raster("mine.tif").read_bytes())
+    before = mine.read_bytes()
+
+    ended = cli("demo", "-o", folder, "--size", "64", "-q")
+
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert name in ended.err
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert mine.read_bytes() == before
+
+
 @pytest.mark.parametrize(("option", "value"), [("--style", "soup"), ("--size", "10")])
 def test_wrong_usage_is_said_before_anything_is_made(cli, tmp_path, option, value):
     ended = cli("demo", "-o", tmp_path / "demo", option, value)
