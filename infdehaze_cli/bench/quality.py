@@ -17,7 +17,7 @@ from infdehaze_cli.errors import InputError, StorageError, UsageError
 from infdehaze_cli.plan import RunConfig
 from infdehaze_cli.scores import Scores, compare_rasters, mean_scores
 from infdehaze_cli.synth import synthesise
-from infdehaze_cli.training.data import PICTURES
+from infdehaze_cli.training.data import pictures_below
 from infdehaze_cli.training.haze import STYLES
 
 from .classical import CLASSICAL, clean_classically
@@ -92,7 +92,7 @@ def clear_cases(folder: Path, seed: int) -> list[Case]:
     InputError
         When there is none.
     """
-    pictures = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES) if folder.is_dir() else []
+    pictures = pictures_below(folder) if folder.is_dir() else []
     if not pictures:
         raise InputError(f"No picture lies below {folder}. Name a folder with clear pictures.")
     return [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -155,9 +156,29 @@ def open_pictures(paths: Iterable[Path], on_skip: Callable[[str], None], limit: 
     return pictures
 
 
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder from ``root`` down, with the names of folders and files in it; links are followed.
+
+    A folder that several links lead to comes once, so that a link to a folder above ends.
+    """
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders.sort()
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield Path(folder), folders, files
+
+
 def pictures_below(root: Path) -> list[Path]:
-    """List the files below a folder whose name is that of a picture, sorted."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURES)
+    """List what has the name of a picture below a folder, sorted, folders too; see `walk`."""
+    return sorted(
+        folder / name
+        for folder, folders, files in walk(root)
+        for name in (*folders, *files)
+        if Path(name).suffix.lower() in PICTURES
+    )
 
 
 def turn(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from infdehaze_cli.errors import InputError
 
-from .data import pictures_below
+from .data import pictures_below, walk
 
 SPLIT_SEED = 2026
 """Of the choice of test samples. The paper's own choice is random and was not published."""
@@ -85,7 +85,7 @@ def detect(root: Path) -> str:
         if there & set(layout.clear) and there & set(layout.hazy):
             break
     else:
-        if looks := sorted({path.name for path in root.rglob("*") if path.is_dir() and path.name.lower() in _HAZY}):
+        if looks := sorted({name for _, folders, _ in walk(root) for name in folders if name.lower() in _HAZY}):
             # as clear ground they would teach that haze is to be left
             raise InputError(
                 f"{root} has folders called {', '.join(looks)}, and is no layout of pairs that is known. Name the "

@@ -35,6 +35,19 @@ def test_pictures_are_grouped_by_their_folder(tmp_path, write_picture):
     assert data.count == 4
 
 
+def test_folders_that_are_links_are_followed_and_come_once(tmp_path, write_picture):
+    write_picture(tmp_path / "elsewhere" / "one.tif", flat(1))
+    root = tmp_path / "data"
+    write_picture(root / "a" / "two.tif", flat(2))
+    (root / "b").symlink_to(tmp_path / "elsewhere")
+    (root / "again").symlink_to(root / "a")
+    (root / "up").symlink_to(root)
+
+    data = ClearFolder.open(root, refuse)
+
+    assert {name: [int(p[0, 0, 0]) for p in found] for name, found in data.sources.items()} == {"a": [2], "b": [1]}
+
+
 @pytest.mark.parametrize(
     ("bands", "expected"), [(1, [10, 10, 10]), (2, [10, 10, 10]), (3, [10, 11, 12]), (5, [10, 11, 12])]
 )
