@@ -167,6 +167,8 @@ def _check_places(
         raise UsageError("Standard input has no name that an output could keep. Name its output with --output.")
     if haze_map is not None and out_dir is not None:
         raise UsageError("A haze map belongs to one output. Give one source and --output.")
+    if haze_map is not None and str(haze_map) == PIPE:
+        raise UsageError("A haze map is a file, and standard output is the raster's alone. Give --haze-map a name.")
     if stac is not None and (out_dir is not None or dst == PIPE):
         raise UsageError("A STAC item describes one output that has a name. Give one source and --output.")
 

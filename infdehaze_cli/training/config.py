@@ -14,8 +14,11 @@ from .losses import LOSSES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-MIN_CROP = 64
-"""Pixels; the loss on steps looks 32 px far."""
+MIN_CROP, MAX_CROP = 64, 16_384
+"""Pixels; the loss on steps looks 32 px far, and larger crops fit no memory."""
+
+MAX_BATCH = 65_536
+"""Crops of a step, far beyond what any memory holds."""
 
 CROPS = ((256, 8, 0.5), (480, 2, 0.35), (704, 1, 0.15))
 """Stage 1: crops of several tiles teach the bottleneck about borders."""
@@ -107,10 +110,14 @@ class TrainConfig:
         if not math.isfinite(sum(share for _, _, share in self.crops)):
             raise UsageError("The shares of the crops are too large. Use numbers that add up to about 1.")
         for side, batch, share in self.crops:
-            if side < MIN_CROP or batch < 1 or not (share > 0 and math.isfinite(share)):
+            if (
+                not MIN_CROP <= side <= MAX_CROP
+                or not 1 <= batch <= MAX_BATCH
+                or not (share > 0 and math.isfinite(share))
+            ):
                 raise UsageError(
                     f"Crops of {side} px in batches of {batch} with share {share} cannot be trained on. "
-                    f"Use sides from {MIN_CROP} px, batches from 1 and shares above 0."
+                    f"Use sides from {MIN_CROP} to {MAX_CROP} px, batches from 1 to {MAX_BATCH} and shares above 0."
                 )
 
     def recipe(self) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from torch import Tensor
 
+from infdehaze_cli.errors import UsageError
+
 GAP = 4
 """White pixels between sample pictures."""
 
@@ -30,7 +32,10 @@ class Curve:
         self._path = path
         self._columns: list[str] = []
         if path.exists() and (lines := path.read_text()):
-            kept = [row for row in self.read() if row["step"] <= step]
+            rows = self.read()
+            if "step" not in self._columns:
+                raise UsageError(f"{path} is not the curve of a run. Name another folder for the run.")
+            kept = [row for row in rows if row["step"] <= step]
             # a line that a crash has cut off would become one with the next
             if 1 + len(kept) < len(lines.splitlines()) or not lines.endswith("\n"):
                 self._write(kept, "w")

@@ -62,6 +62,7 @@ def test_done_is_0(cli, make_raster, tmp_path):
         (["run", "{src}", "-o", "{folder}/none/"], "make it first"),
         (["run", "{src}", "-o", "{folder}/clean.png"], "gdal_translate"),
         (["run", "{src}", "-o", "{dst}", "--haze-map", "{folder}/haze.png"], "gdal_translate"),
+        (["run", "{src}", "-o", "{dst}", "--haze-map", "-"], "a name"),
         (["synth", "{src}", "-o", "{dst}", "--seed", "-1"], "--seed"),
         (["synth", "{src}", "-o", "{dst}", "--seed", str(2**64)], "--seed"),
         (["train", "{folder}", "-o", "{dst}", "--seed", "-1"], "--seed"),

@@ -94,6 +94,8 @@ def test_a_missing_or_empty_folder_is_3(cli, tmp_path):
         ["--set", "widths=50"],
         ["--crops", "64"],
         ["--crops", "8:1"],
+        ["--crops", "1000000:1"],
+        ["--crops", "64:1000000"],
         ["--loss", "l2"],
         ["--precision", "fp8"],
         ["--dataset", "reside"],

@@ -3,8 +3,10 @@
 import sys
 
 import numpy as np
+import pytest
 import torch
 
+from infdehaze_cli.errors import UsageError
 from infdehaze_cli.training.data import read_picture
 from infdehaze_cli.training.report import GAP, Curve, write_samples
 
@@ -39,6 +41,14 @@ def test_a_row_after_a_line_that_was_cut_off_is_a_row_of_its_own(tmp_path):
     Curve(tmp_path / "curve.csv", 10).append(row(20))
 
     assert [(r["step"], r["loss"]) for r in Curve(tmp_path / "curve.csv", 20).read()] == [(10, 0.1), (20, 0.05)]
+
+
+def test_another_table_of_that_name_stays(tmp_path):
+    table = tmp_path / "curve.csv"
+    table.write_text("year,price\n2025,7\n")
+    with pytest.raises(UsageError, match="another folder"):
+        Curve(table, 0)
+    assert table.read_text() == "year,price\n2025,7\n"
 
 
 def test_the_curve_is_drawn(tmp_path):
