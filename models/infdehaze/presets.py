@@ -120,6 +120,10 @@ class Preset:
             raise ValueError("tile must be a multiple of eight patches")
         if self.tile_statistics and self.stem_stride * 8 % self.field_stride:
             raise ValueError("with tile_statistics a cell of the latent must be a multiple of field_stride")
+        if self.tile_statistics and self.widths[-1] < FIELDS:
+            raise ValueError(
+                f"with tile_statistics the last width must be at least {FIELDS}: each field has a direction"
+            )
 
     @property
     def latent_side(self) -> int:

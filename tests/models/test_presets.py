@@ -34,6 +34,7 @@ NONSENSE = [
     {**LITE.to_dict(), "fixed_batch": 0},
     {**LITE.to_dict(), "gpu_batch": "64"},
     {**LITE.to_dict(), "gpu_batch": -1},
+    {**LITE.to_dict(), "widths": [8, 8, 8, 8], "heads": [1, 1, 1, 1]},
     None,
     [],
 ]

@@ -92,6 +92,7 @@ def test_a_missing_or_empty_folder_is_3(cli, tmp_path):
         ["--preset", "huge"],
         ["--set", "colour=blue"],
         ["--set", "widths=50"],
+        ["--set", "tile_statistics=true", "--set", "widths=8", "--set", "heads=1", "--set", "bottleneck_heads=1"],
         ["--crops", "64"],
         ["--crops", "8:1"],
         ["--crops", "1000000:1"],
