@@ -23,7 +23,7 @@ from infdehaze_cli.synth import synthesise
 CHOICES: Mapping[str, tuple[Any, ...]] = {
     "residual_dtype": ("fp32", "fp16", "bf16", "int8"),
     "codec": ("none", "lz4", "zstd", "blosc"),
-    "overlap": (0, 1 / 16, 1 / 8, 1 / 4),
+    "overlap": (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2),
     "residuals": ("dram", "ssd", "recompute"),
 }
 """Options that can be compared, with their values, which the first of them is the measure for; overlaps are parts of a
