@@ -103,9 +103,9 @@ class SeamAccumulator:
             sums[1] += int(np.count_nonzero(good & chosen))
 
     def result(self) -> float | None:
-        """Return the mean step at borders over the mean step elsewhere.
+        """Return the mean step at borders over the mean step of lines that lie as they do.
 
-        1 means that borders look like any other place (also when nothing changes anywhere), inf that the
+        1 means that borders look like any other such line (also when nothing changes anywhere), inf that the
         picture is smooth but for its borders. None when there is no border, or nothing but borders.
         """
         (border, borders), (other, others) = self._at_border, self._alike if self._alike[1] else self._elsewhere
