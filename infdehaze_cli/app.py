@@ -17,6 +17,7 @@ from .raster import redacted
 
 INTERRUPTED = 130
 TERMINATED = 143
+HUNG_UP = 129
 
 app = typer.Typer(
     name="infdehaze",
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code.
 
     Codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 bad input, 4 the budget cannot hold it, 5 disk or I/O,
-    6 store corrupt, 130 interrupted, 143 terminated.
+    6 store corrupt, 129 hung up, 130 interrupted, 143 terminated.
     """
     sys.exit(_run(arguments))
 
@@ -69,7 +70,9 @@ def _trace() -> None:
 
 
 class _Signals:
-    """Makes Ctrl-C and a plain kill end the program, both with everything unfinished removed; remembers which came.
+    """Makes Ctrl-C, a plain kill and a closed terminal end the program, with everything unfinished removed.
+
+    Remembers which came.
 
     Compiled code was seen to swallow what is raised here, and to fail with an error of its own instead.
     """
@@ -77,18 +80,20 @@ class _Signals:
     def __init__(self) -> None:
         self.code = 0
         with suppress(ValueError):
-            # a program in the background is told to ignore Ctrl-C
+            signal.signal(signal.SIGTERM, self._end)
+            # a program in the background is told to ignore Ctrl-C, one under nohup that the terminal is closed
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
                 signal.signal(signal.SIGINT, self._interrupt)
-            signal.signal(signal.SIGTERM, self._terminate)
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self._end)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.code = INTERRUPTED
         raise KeyboardInterrupt
 
-    def _terminate(self, number: int, frame: FrameType | None) -> None:
-        self.code = TERMINATED
-        raise SystemExit(TERMINATED)
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self.code = TERMINATED if number == signal.SIGTERM else HUNG_UP
+        raise SystemExit(self.code)
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -34,7 +34,8 @@ Written from the program when this site was built, so it says what `--help` says
 is a power of 1024. Results go to stdout, everything else to stderr.
 
 The exit code is 0 when all is done, 1 for a bug of ours, 2 for wrong usage, 3 for bad input, 4 when the budget cannot
-hold it, 5 for disk and network, 6 for a damaged store, 130 when interrupted, 143 when terminated.
+hold it, 5 for disk and network, 6 for a damaged store, 129 when the terminal is closed, 130 when interrupted,
+143 when terminated.
 """
 
 

@@ -60,6 +60,9 @@ def scratch(tmp_path_factory):
     return tmp_path_factory.mktemp("scratch")
 
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 @pytest.fixture
 def cli(monkeypatch, capsys, scratch, tiny_checkpoint):
     """Run ``infdehaze`` with arguments, tiny weights by default and the user's environment out of the way."""
@@ -71,7 +74,7 @@ def cli(monkeypatch, capsys, scratch, tiny_checkpoint):
     monkeypatch.setenv("INFDEHAZE_WEIGHTS", str(tiny_checkpoint))
     monkeypatch.setenv("INFDEHAZE_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "200")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
 
     def run(*arguments: object) -> Ended:
         capsys.readouterr()

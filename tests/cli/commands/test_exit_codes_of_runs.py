@@ -99,7 +99,7 @@ def test_a_damaged_residual_chunk_is_made_again(cli, make_raster, tmp_path, scra
     assert (tmp_path / "clean.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
 
 
-# ---------------------------------------------------------------- 1, 130, 143
+# ---------------------------------------------------------------- 1, 129, 130, 143
 
 
 def test_a_bug_of_ours_is_1_in_one_line_whatever_it_says(failing, make_raster, tmp_path, monkeypatch):
@@ -126,7 +126,8 @@ def test_an_interrupt_that_comes_outside_of_a_command_is_130_too(cli, monkeypatc
 
 @pytest.mark.parametrize("error", [ValueError("torn"), StorageError("It cannot be read. Try again.")])
 @pytest.mark.parametrize(
-    ("number", "code", "says"), [(signal.SIGINT, 130, "infdehaze: interrupted\n"), (signal.SIGTERM, 143, "")]
+    ("number", "code", "says"),
+    [(signal.SIGINT, 130, "infdehaze: interrupted\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
 )
 def test_an_error_that_a_signal_left_behind_is_no_bug(cli, monkeypatch, number, code, says, error):
     def swallow(*arguments, **more):
@@ -142,11 +143,12 @@ def test_an_error_that_a_signal_left_behind_is_no_bug(cli, monkeypatch, number, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no background jobs of a shell")
-def test_a_program_in_the_background_goes_on_through_an_interrupt(cli):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_program_in_the_background_goes_on_through_an_interrupt_and_a_closed_terminal(cli, number):
+    signal.signal(number, signal.SIG_IGN)
 
     assert cli("models", "--json").code == 0
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(number) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize(
@@ -170,13 +172,16 @@ def test_an_interrupt_is_130_and_leaves_nothing_but_finished_work(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to catch on Windows")
-def test_a_plain_kill_is_143_and_removes_what_is_unfinished(cli, make_raster, listing, tmp_path, at_phase):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_plain_kill_and_a_closed_terminal_remove_what_is_unfinished(
+    cli, make_raster, listing, tmp_path, at_phase, number, code
+):
     src = make_raster()
     before = listing(tmp_path)
-    at_phase("decode", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    at_phase("decode", lambda: os.kill(os.getpid(), number))
 
     ended = cli("run", src, "-o", tmp_path / "clean.tif", "-q", "--residuals", "dram")
 
-    assert (ended.code, ended.out) == (143, "")
+    assert (ended.code, ended.out) == (code, "")
     assert listing(tmp_path) == before
     assert not any(thread.name.startswith("infdehaze-") for thread in threading.enumerate())
