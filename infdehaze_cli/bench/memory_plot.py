@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import secrets
@@ -27,12 +26,10 @@ def check_plot(path: Path, *, overwrite: bool) -> None:
     Raises
     ------
     UsageError
-        When matplotlib is not installed, or no PNG may be written there.
+        When no PNG may be written there.
     StorageError
         When its folder cannot be written.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("A plot needs matplotlib, which is not installed. Run `pip install matplotlib` first.")
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path} is no name of a plot. Let it end in .png.")
     if path.is_dir():

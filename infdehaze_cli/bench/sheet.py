@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +38,10 @@ def check_sheet(path: Path) -> None:
     Raises
     ------
     UsageError
-        When matplotlib is not installed, or the file is of another type than PNG or JPEG.
+        When the file is of another type than PNG or JPEG.
     StorageError
         When its folder does not exist.
     """
-    if find_spec("matplotlib") is None:
-        raise UsageError("A sheet needs matplotlib, which is not installed. Install it, or infdehaze[report].")
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{path} is no picture file. Give --sheet a name that ends in .png or .jpg.")
     if not path.parent.is_dir():

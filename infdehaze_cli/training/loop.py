@@ -263,7 +263,7 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
             if data.held_out:
                 with _writing(config.out):
                     (config.out / "held-out.txt").write_text("".join(f"{name}\n" for name in data.held_out), "utf-8")
-        _run(trainer, data, on_event, note)
+        _run(trainer, data, on_event)
     return config.out / "weights.safetensors"
 
 
@@ -298,9 +298,7 @@ def _writing(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _run(
-    trainer: Trainer, data: TrainingData, on_event: Callable[[TrainEvent], None], note: Callable[[str], None]
-) -> None:
+def _run(trainer: Trainer, data: TrainingData, on_event: Callable[[TrainEvent], None]) -> None:
     config, first = trainer.config, trainer.world.first
     with _writing(config.out):
         curve = Curve(config.out / "curve.csv", trainer.step) if first else None
@@ -310,8 +308,7 @@ def _run(
             trainer.save()
             if curve is not None:
                 trainer.draw_samples(data)
-                if line := curve.draw():
-                    note(line)
+                curve.draw()
 
     supply, saved = trainer.supply(data), trainer.elapsed
     # the time limit is for saving too, but not for opening the data

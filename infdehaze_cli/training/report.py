@@ -68,17 +68,15 @@ class Curve:
             for row in rows:
                 writer.writerow({k: int(v) if k == "step" else round(v, 8) for k, v in row.items()})
 
-    def draw(self) -> str | None:
-        """Draw the PNG; return a line about it when that is not possible."""
-        try:
-            # pyplot would choose a window system; the figure alone needs none
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError:
-            return "curve.png is not drawn: matplotlib is not installed."
+    def draw(self) -> None:
+        """Draw the PNG, if there is anything to draw."""
+        # pyplot would choose a window system; the figure alone needs none
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
         rows = self.read() if self._path.exists() else []
         if not rows:
-            return None
+            return
         figure = Figure(figsize=(10, 6), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(2, 2, sharex=True).flat
@@ -90,7 +88,6 @@ class Curve:
         partial = self._path.with_name("curve.png.partial")
         figure.savefig(partial, format="png", dpi=100)
         partial.replace(self._path.with_suffix(".png"))
-        return None
 
 
 def write_samples(path: Path, *columns: Tensor) -> None:

@@ -1,6 +1,5 @@
 """The plot: a whole PNG, with a line a method, or a plain error before the measurement."""
 
-import importlib.util
 import os
 
 import pytest
@@ -57,13 +56,6 @@ def test_an_old_plot_may_be_replaced_on_demand(report, tmp_path):
     draw_memory(report(), old)
 
     assert image.imread(old).ndim == 3
-
-
-def test_a_plot_without_matplotlib_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-
-    with pytest.raises(UsageError, match="matplotlib"):
-        check_plot(tmp_path / "memory.png", overwrite=False)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(monkeypatch, report, tmp_path):
