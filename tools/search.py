@@ -1,10 +1,12 @@
 """Compare variants of `lite` by short runs from the start: the same data, seed, rate and number of steps.
 
-    python tools/search.py DATA -o RUNS [--steps 300] [--crops 256:8:1] [--only NAME ...] [--leave-out SOURCE ...]
+    python tools/search.py DATA -o RUNS [--steps 300] [--crops 256:8:1] [--seed 0] [--only NAME ...]
+        [--leave-out SOURCE ...]
 
 Every tenth picture of a source is kept for validation, or whole sources with `--leave-out`, which is what a user's
 pictures are like; the rest is trained on. A variant that has been scored is not run again: name another RUNS for other
-crops or sources. The table goes to standard output and to RUNS/table.md. One thread, so that runs can share a machine.
+crops, sources or seeds. The table goes to standard output and to RUNS/table.md. One thread, so that runs can share a
+machine.
 """
 
 from __future__ import annotations
@@ -105,6 +107,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--crops", type=parse_crops, default="256:8:1", help="as those of `infdehaze train`")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="validate on these sources alone")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, crops and haze")
     parser.add_argument("--only", nargs="*", choices=VARIANTS, help="these variants alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -120,6 +123,7 @@ def main() -> None:
                 continue
             options = {
                 "crops": given.crops,
+                "seed": given.seed,
                 "warmup": 50,
                 "checkpoint_every": 1e9,
                 "statistics_rate": 1.0,
