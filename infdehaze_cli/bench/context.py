@@ -110,8 +110,8 @@ def repeat(src: Path, dst: Path, count: int) -> int:
     with rasterio.open(src) as source:
         picture, profile = source.read(), source.profile
     side = int(picture.shape[1])
-    pair = np.concatenate([picture, picture[:, :, ::-1]], axis=2)
-    row = np.tile(pair, (1, 1, -(-count // 2)))[:, :, : count * side]
+    # a row of copies at a time, or large scenes would fill the memory
+    row = np.pad(picture, ((0, 0), (0, 0), (0, (count - 1) * side)), mode="symmetric")
     with rasterio.open(dst, "w", **{**profile, "height": count * side, "width": count * side}) as target:
         for i in range(count):
             target.write(row[:, :: -1 if i % 2 else 1], window=RasterWindow(0, i * side, count * side, side))

@@ -48,7 +48,7 @@ def context(
             )
             for r in rows
         ],
-        ("", "hazy", "alone", f"repeated to {size // part * part} px", "", f"within {size} px", ""),
+        ("", "hazy", "alone", f"repeated to {size // part * part} px", "better by", f"within {size} px", "better by"),
     )
 
 
