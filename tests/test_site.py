@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+from mkdocs.exceptions import PluginError
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +130,13 @@ def test_hazy_pictures_get_their_sheet_onto_the_page(tools, tmp_path, monkeypatc
     monkeypatch.setenv("HAZY", str(hazy))
     assert f"]({docs_site.SHEET})" in docs_site.on_page_markdown(text, page)
     assert not (ROOT / "docs" / docs_site.SHEET).exists()
+
+
+def test_a_folder_without_hazy_pictures_is_said_in_a_line(tools, tmp_path):
+    docs_site, _ = tools
+
+    with pytest.raises(PluginError, match="no sheet"):
+        docs_site.real_haze_sheet(str(tmp_path))
 
 
 def test_the_page_of_commands_covers_every_command_and_option(tools):

@@ -76,10 +76,15 @@ def _cell(text: str) -> str:
 
 def real_haze_sheet(hazy: str) -> bytes:
     """Clean the pictures of a folder, and return the sheet of them, a JPEG."""
+    from mkdocs.exceptions import PluginError
+
     with tempfile.TemporaryDirectory() as folder:
         sheet = Path(folder) / "sheet.jpg"
         command = ["bench", "quality", "--hazy", hazy, "--sheet", str(sheet), "--quiet"]
-        subprocess.run([sys.executable, "-m", "infdehaze_cli", *command], check=True)
+        try:
+            subprocess.run([sys.executable, "-m", "infdehaze_cli", *command], check=True)
+        except subprocess.CalledProcessError as error:
+            raise PluginError(f"HAZY={hazy}: no sheet can be drawn of that folder.") from error
         return sheet.read_bytes()
 
 
