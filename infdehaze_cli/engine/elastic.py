@@ -8,15 +8,7 @@ from collections.abc import Callable
 import torch
 
 from infdehaze_cli.errors import BudgetError
-
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that an allocation failed, on a device or on the host."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+from infdehaze_cli.out_of_memory import is_out_of_memory
 
 
 class Elastic:

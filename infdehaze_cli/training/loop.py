@@ -23,10 +23,11 @@ from rasterio.errors import RasterioError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from infdehaze_cli.errors import InputError, StorageError, UsageError
+from infdehaze_cli.errors import BudgetError, InputError, StorageError, UsageError
+from infdehaze_cli.out_of_memory import is_out_of_memory
 
 from .config import TrainConfig, TrainEvent
-from .data import Batch, Once, TrainingData, draw_batch
+from .data import Batch, Once, TrainingData, draw_batch, walk
 from .datasets import open_data
 from .losses import training_loss
 from .network import make_network
@@ -241,6 +242,8 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
         When the folder of the run cannot be made or written, or the processes do not share it.
     UsageError
         When that folder lies among the pictures, or would replace the weights to begin with.
+    BudgetError
+        When the memory does not hold a step.
     """
     with join_world(config.device) as world:
         if world.device.type == "cuda":
@@ -263,14 +266,23 @@ def train(config: TrainConfig, on_event: Callable[[TrainEvent], None], on_note: 
             if data.held_out:
                 with _writing(config.out):
                     (config.out / "held-out.txt").write_text("".join(f"{name}\n" for name in data.held_out), "utf-8")
-        _run(trainer, data, on_event)
+        try:
+            _run(trainer, data, on_event)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise BudgetError(
+                "A step does not fit into memory. Give smaller crops, or fewer at a time, with --crops, "
+                "and run the same command again."
+            ) from error
     return config.out / "weights.safetensors"
 
 
 def _check_apart(config: TrainConfig) -> None:
     """Refuse a run folder among the pictures, whose samples would be learned from, or one that replaces its start."""
-    out, data = config.out.resolve(), config.data.resolve()
-    if data in (out, *out.parents):
+    out = config.out.resolve()
+    above = {out, *out.parents}
+    if any(folder.resolve() in above for folder, _, _ in walk(config.data)):
         raise UsageError(f"{config.out} lies among the pictures of {config.data}. Name a folder outside with --output.")
     weights = out / "weights.safetensors"
     fresh = weights.exists() and not (out / "state.safetensors").exists()

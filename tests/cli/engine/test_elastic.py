@@ -9,8 +9,9 @@ from infdehaze.ibssa import IBSSA
 from infdehaze.lmmoe import LMMoE
 
 from infdehaze_cli.engine import attention, compose
-from infdehaze_cli.engine.elastic import Elastic, is_out_of_memory
+from infdehaze_cli.engine.elastic import Elastic
 from infdehaze_cli.errors import BudgetError
+from infdehaze_cli.out_of_memory import is_out_of_memory
 
 
 class Notes:

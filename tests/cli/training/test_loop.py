@@ -12,7 +12,7 @@ import torch
 from infdehaze.presets import PRESETS
 from infdehaze.weights import load_model, read_info
 
-from infdehaze_cli.errors import CheckpointError, InputError, UsageError
+from infdehaze_cli.errors import BudgetError, CheckpointError, InputError, UsageError
 from infdehaze_cli.training import loop as training_loop
 from infdehaze_cli.training.config import parse_crops
 from infdehaze_cli.training.datasets import open_data
@@ -71,11 +71,31 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint(config,
 def test_a_run_does_not_learn_from_its_own_samples_or_replace_its_start(config):
     with pytest.raises(UsageError, match="among the pictures"):
         train(replace(config, out=config.data / "run"), ignore, refuse)
+    (config.data / "linked").symlink_to(config.out.parent)
+    with pytest.raises(UsageError, match="among the pictures"):
+        train(config, ignore, refuse)
+    (config.data / "linked").unlink()
 
     weights = train(replace(config, steps=1, crops=((64, 1, 1.0),)), ignore, refuse)
     (config.out / "state.safetensors").unlink()
     with pytest.raises(UsageError, match="would be replaced"):
         train(replace(config, steps=1, start=str(weights)), ignore, refuse)
+
+
+def test_memory_that_does_not_hold_a_step_is_4_and_leaves_the_checkpoint(config, monkeypatch):
+    config = replace(config, steps=4, crops=((64, 1, 1.0),))
+    train(replace(config, steps=2), ignore, refuse)
+    kept = {path: path.read_bytes() for path in config.out.glob("*.safetensors")}
+
+    def full(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(training_loop, "training_loss", full)
+
+    with pytest.raises(BudgetError, match="--crops"):
+        train(config, ignore, refuse)
+
+    assert {path: path.read_bytes() for path in config.out.glob("*.safetensors")} == kept
 
 
 def test_a_run_writes_weights_state_and_curve(config):
