@@ -23,7 +23,7 @@ from .errors import StorageError
 from .plan import Plan
 from .retry import persist
 
-FORMAT = 6
+FORMAT = 7
 """Another one when its lines change, or what is computed from the same request: older runs then start afresh."""
 
 SYNC_SECONDS = 10.0

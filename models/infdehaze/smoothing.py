@@ -16,6 +16,9 @@ from .detail import add_detail, relative, slope
 AIRLIGHT_FLOOR = 0.1
 """Weight of the airlight where no haze was found."""
 
+HERE = 0.7
+"""Share of the optical depth of a cell that counts in telling clear ground, beside the mean around it."""
+
 
 def normalise_fields(fields: Tensor, weight: Tensor) -> Tensor:
     """Divide joined fields by the joined weight of the tiles with data, so that empty neighbours fade nothing."""
@@ -117,13 +120,14 @@ def leave_clear(fields_BFhw: Tensor, around_B1hw: Tensor, none: float, full: flo
     """Take no haze away where the mean optical depth is up to ``none``, all of it from ``full`` on.
 
     A little haze cannot be told from ground with lifted shadows, and clear ground is to stay (decided here). What
-    counts is the larger depth of here and ``around``: gaps between patches, and small patches, are not clear ground.
-    With a ``full`` of 0 all is taken everywhere.
+    counts is the depth ``around``: pale ground here and there looks like haze, but seldom so all around. A cell counts
+    by itself with seven tenths of its depth, so that a small, thick patch in a clear scene is haze still. With a
+    ``full`` of 0 all is taken everywhere.
     """
     if full <= 0:
         return fields_BFhw
     depth_B3hw, airlight_B3hw, residual_B3hw = fields_BFhw.chunk(3, 1)
-    depth_B1hw = torch.maximum(depth_B3hw.mean(1, keepdim=True), around_B1hw)
+    depth_B1hw = torch.maximum(HERE * depth_B3hw.mean(1, keepdim=True), around_B1hw)
     share = ((depth_B1hw - none) / max(full - none, 1e-6)).clamp(0, 1)
     share = share * share * (3 - 2 * share)
     return torch.cat([depth_B3hw * share, airlight_B3hw, residual_B3hw * share], 1)

@@ -83,7 +83,7 @@ def test_one_sigma_for_all_is_plain_smoothing():
 
 def test_haze_below_the_first_depth_is_left_and_beyond_the_second_taken():
     depth = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.9, 0.1]).view(1, 1, 1, 6)
-    around = torch.tensor([0.0, 0.1, 0.1, 0.1, 0.1, 0.3]).view(1, 1, 1, 6)
+    around = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.1, 0.3]).view(1, 1, 1, 6)
     fields = torch.cat([depth.expand(1, 3, 1, 6), torch.full((1, 3, 1, 6), 0.7), torch.full((1, 3, 1, 6), 0.05)], 1)
 
     found = leave_clear(fields, around, 0.1, 0.3)
@@ -91,6 +91,15 @@ def test_haze_below_the_first_depth_is_left_and_beyond_the_second_taken():
     torch.testing.assert_close(found[0, 0, 0], torch.tensor([0.0, 0.0, 0.1, 0.3, 0.9, 0.1]))
     torch.testing.assert_close(found[0, 6, 0], torch.tensor([0.0, 0.0, 0.025, 0.05, 0.05, 0.05]))
     assert torch.equal(found[:, 3:6], fields[:, 3:6])
+
+
+@pytest.mark.parametrize(("here", "around", "taken"), [(0.14, 0.1, 0.0), (0.2, 0.1, 0.0208), (0.43, 0.1, 0.43)])
+def test_a_cell_counts_less_than_what_is_around_it(here, around, taken):
+    fields = torch.cat([torch.full((1, 3, 1, 1), here), torch.full((1, 6, 1, 1), 0.5)], 1)
+
+    found = leave_clear(fields, torch.full((1, 1, 1, 1), around), 0.1, 0.3)
+
+    torch.testing.assert_close(found[0, :3].flatten(), torch.full((3,), taken), atol=1e-6, rtol=0)
 
 
 def test_without_a_threshold_all_haze_is_taken():
