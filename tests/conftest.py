@@ -99,6 +99,8 @@ def make_model():
                 if isinstance(module, CentredNorm):
                     module.centre.normal_(generator=generator)
             model.decoder.head.linear.weight.data *= 0.3
+            if model.encoder.last_norm is not None:
+                model.encoder.last_norm.weight.data.normal_(generator=generator)
         return model.eval()
 
     return make

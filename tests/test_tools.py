@@ -95,13 +95,77 @@ def test_new_statistics_have_their_share_of_the_levels_and_none_of_the_residual(
     tiles = scene(64, 64)[0][None]
     shares = torch.tensor([0.25] * 6 + [0.0] * 3)
     with torch.inference_mode():
-        old = torch.zeros(1, 1) if trained.encoder.statistics is None else trained.encoder.statistics(tiles)
-        new = module(tiles)
+        old = torch.zeros(1, 1) if trained.encoder.statistics is None else trained.encoder.statistics(tiles)[0]
+        new, _ = module(tiles)
         model = put_in(trained, module.mlp, 0.25)
         assert model.encoder.statistics is not None
-        said = model.encoder.statistics(tiles)
+        said, _ = model.encoder.statistics(tiles)
     torch.testing.assert_close(said, (1 - shares) * old + shares * new, atol=1e-5, rtol=1e-5)
     rows = trained.decoder.head.factor**2
     kept = (1 - shares).repeat_interleave(rows)[:, None] * trained.decoder.head.linear.weight
     torch.testing.assert_close(model.decoder.head.linear.weight, kept)
     assert model.preset.statistics_width == 24 + (trained.preset.statistics_width if statistics else 0)
+
+
+def ground_of(scene, count=12):
+    """Statistics of made-up pictures of 128 px, with even haze."""
+    from hazy_statistics import Ground
+    from infdehaze.statistics import patch_statistics
+
+    pictures = torch.cat([scene(128, 128, seed) for seed in range(count)])
+    depth = torch.rand(count, 3, 1, 1).expand(-1, -1, 16, 16).contiguous()
+    return Ground(patch_statistics(pictures), depth, 0.6 + 0.3 * torch.rand(count, 3))
+
+
+def test_haze_over_statistics_is_the_statistics_of_haze(scene):
+    from hazy_statistics import lay_haze
+    from infdehaze.statistics import patch_statistics
+
+    clear, depth = scene(64, 96), torch.tensor([0.4, 0.5, 0.7]).view(1, 3, 1, 1)
+    airlight = torch.tensor([0.7, 0.75, 0.8]).view(1, 3, 1, 1)
+    hazy = clear * torch.exp(-depth) - airlight * torch.expm1(-depth)
+
+    found = lay_haze(patch_statistics(clear), depth.expand(1, 3, 8, 12), airlight, torch.zeros(1, 1, 1, 1))
+
+    torch.testing.assert_close(found, patch_statistics(hazy), atol=2e-3, rtol=0)
+
+
+def test_a_fitted_bottleneck_corrects_scenes_and_leaves_single_tiles(make_model, scene):
+    from fit_bottleneck import SCENES, Corrected, Drawer, fit, fresh
+
+    trained = make_model(tile_statistics=True, smoothing=8.0, airlight_smoothing=16.0)
+    with torch.no_grad():
+        # the coarsest stage is silent, as in the shipped weights: latents tell something else now
+        for parameter in trained.decoder.expands[0].linear.parameters():
+            parameter.zero_()
+    model, ground = fresh(trained, 1), ground_of(scene)
+    fit(model, ground, 0.03, seed=1)
+
+    kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("bottleneck.")}
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in kept.items())
+    assert model.preset.bottleneck_depth == 1
+    with torch.inference_mode():
+        picture = scene(64, 64)
+        torch.testing.assert_close(model(picture).fields_B9HW, trained(picture).fields_B9HW, atol=1e-5, rtol=0)
+        picture = scene(128, 128)
+        assert (model(picture).fields_B9HW - trained(picture).fields_B9HW)[:, :6].abs().max() > 1e-4
+        # what was fitted is what the network does with the same statistics
+        module = model.encoder.statistics
+        drawn = Drawer(ground, module, 64, 0, 12, seed=3).scenes(*SCENES[0])
+        part = Corrected(model, drawn)
+        part.mean, part.scale = torch.zeros_like(part.mean), torch.ones_like(part.scale)
+        alone, corrected, _ = part.eval()(drawn.features_BhwF)
+        assert (corrected - alone)[..., :6].abs().max() > 1e-4
+
+
+def test_statistics_that_are_fitted_anew_keep_a_bottleneck_that_corrects(make_model):
+    import fit_statistics
+    from infdehaze.statistics import TileStatistics
+
+    trained = make_model(tile_statistics=True, bottleneck_corrects=True)
+    model = fit_statistics.put_in(trained, TileStatistics(2, 16, 9, hidden=24).mlp, share=0.5)
+
+    width = trained.preset.statistics_width
+    tell = model.encoder.statistics.tell.weight
+    assert torch.equal(tell[:, :width], trained.encoder.statistics.tell.weight)
+    assert not tell[:, width:].any()

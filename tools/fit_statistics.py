@@ -210,6 +210,10 @@ def put_in(trained: InfDehaze, new: nn.Sequential, share: float) -> InfDehaze:
     model = InfDehaze(replace(trained.preset, tile_statistics=True, statistics_width=first.out_features)).eval()
     assert model.encoder.statistics is not None
     kept = {name: value for name, value in trained.state_dict().items() if "statistics.mlp" not in name}
+    tell = kept.get("encoder.statistics.tell.weight")
+    if tell is not None:
+        # latents tell nothing of the new layers; fit the bottleneck again
+        kept["encoder.statistics.tell.weight"] = F.pad(tell, (0, first.out_features - tell.shape[1]))
     model.load_state_dict(kept, strict=False)
     model.encoder.statistics.mlp.load_state_dict(layers.state_dict())
     head = model.decoder.head

@@ -65,15 +65,20 @@ def parts_of(model: InfDehaze) -> dict[str, list[Tap]]:
     layers = [layer for layer in model.bottleneck.layers if isinstance(layer, BottleneckLayer)]
     attention = [Tap(layer.attention.proj) for layer in layers if layer.attention is not None]
     experts = [Tap(layer.moe, "sparse") for layer in layers]
-    statistics = model.encoder.statistics
+    statistics, correct = model.encoder.statistics, model.decoder.head.correct
+    told = [] if statistics is None else [Tap(statistics.mlp[-1])]
+    if statistics is not None and statistics.tell is not None:
+        told.append(Tap(statistics.tell))
+    # the way past the decoder's stages
+    direct = [] if correct is None else [Tap(correct)]
     parts = {
-        "statistics of tiles": [] if statistics is None else [Tap(statistics)],
+        "statistics of tiles": told,
         "SFCA": [Tap(module.restore) for module in model.modules() if isinstance(module, SFCA)],
         "IBSSA": attention,
         "LMMoE": experts,
         "bottleneck": [*attention, *experts],
-        "stages 3 and 4 with the bottleneck": [Tap(model.decoder.expands[1])],
-        "stages 2 to 4 with the bottleneck": [Tap(model.decoder.expands[2])],
+        "stages 3 and 4 with the bottleneck": [Tap(model.decoder.expands[1]), *direct],
+        "stages 2 to 4 with the bottleneck": [Tap(model.decoder.expands[2]), *direct],
     }
     return {name: taps for name, taps in parts.items() if taps}
 

@@ -51,6 +51,10 @@ def renew(trained: InfDehaze, tiles_B3HW: Tensor) -> InfDehaze:
         unit_FC = carrier_FC / carrier_FC.norm(dim=1).mean()
         state["decoder.head.carrier"], state["encoder.statistics.carrier"] = unit_FC, unit_FC.clone()
     model.load_state_dict(state)
+    if model.decoder.head.correct is not None:
+        # a fresh bottleneck knows nothing to correct
+        for parameter in model.decoder.head.correct[1].parameters():
+            torch.nn.init.zeros_(parameter)
     said: list[Tensor] = []
     hook = trained.decoder.expands[-1].linear.register_forward_hook(lambda module, given, out: said.append(out))
     with torch.inference_mode():

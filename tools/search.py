@@ -30,7 +30,7 @@ SHOWN, SHOWN_WHOLE = 3, 12  # validation pictures of a source at most, and of on
 VARIANTS: dict[str, dict[str, object]] = {
     "lite": {},
     "other seed": {"seed": 1},
-    "without statistics of tiles": {"overrides": ("tile_statistics=false",)},
+    "without statistics of tiles": {"overrides": ("tile_statistics=false", "bottleneck_corrects=false")},
     "plain norms": {"overrides": ("centred_norms=false", "residual_norms=false")},
     "residuals not normalised": {"overrides": ("residual_norms=false",)},
     "without SFCA": {"overrides": ("sfca=false",)},

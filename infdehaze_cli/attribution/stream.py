@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 from infdehaze.attribution import OBJECTIVES, path_points
+from infdehaze.decoder import share_of_others
 from infdehaze.field_window import FieldWindow
 from infdehaze.filling import fill_and_weigh, fill_invalid
 from infdehaze.network import InfDehaze
@@ -211,6 +212,11 @@ class _Run:
             self._latent_hwC[self._cells(index)] = of_tile
             self._occupied_hw[self._cells(index)] = True
 
+    def _decoded(self, latents_BHWC: Tensor, residuals: list[Tensor]) -> Tensor:
+        tiles = int(self._occupied_hw.sum()) // self._model.preset.latent_side**2
+        fields: Tensor = self._model.decoder(latents_BHWC, residuals, share_of_others(tiles))
+        return fields
+
     def _decode(
         self,
         position: float,
@@ -221,7 +227,7 @@ class _Run:
     ) -> None:
         with torch.no_grad():
             pixels, weight = self._tiles_at(position, tiles, part)
-            fields = self._model.decoder(self._stack(out_hwC, tiles.indices[part]), self._model.encoder(pixels))
+            fields = self._decoded(self._stack(out_hwC, tiles.indices[part]), self._model.encoder(pixels))
         both = zip(*self._device.to_host([fields, weight]).wait(), strict=True)
         found.update(zip(tiles.indices[part], both, strict=True))
 
@@ -240,7 +246,7 @@ class _Run:
             residuals = self._model.encoder(self._tiles_at(position, tiles, part)[0])
         leaf = self._stack(out_hwC, indices).requires_grad_()
         given = self._device.to_device(torch.stack([at_fields[index] for index in indices]))
-        (grad,) = torch.autograd.grad(self._model.decoder(leaf, residuals), leaf, given)
+        (grad,) = torch.autograd.grad(self._decoded(leaf, residuals), leaf, given)
         for index, of_tile in zip(indices, self._device.to_host([grad]).wait()[0], strict=True):
             grad_hwC[self._cells(index)] = of_tile
 
@@ -261,7 +267,7 @@ class _Run:
                     self._device.to_device(torch.stack([of_tile[indices[m]] for m in near]))
                     for of_tile in (point.latents, point.fields)
                 )
-                outputs.append(self._model.decoder(latents, [r[near] for r in residuals]))
+                outputs.append(self._decoded(latents, [r[near] for r in residuals]))
                 grads.append(fields)
             total += point.weight * torch.autograd.grad(outputs, leaf, grads)[0]
             del outputs, residuals

@@ -137,7 +137,8 @@ def _restore_patches(
     tiles = torch.cat([mirror_pad(torch.from_numpy(block.values)[None], side, side) for block in blocks]).to(device)
     residuals = model.encoder(tiles)
     # nothing is smoothed, so that no detail is missing: the dark channel is not needed
-    fields = model.decoder(residuals[-1], residuals)[:, :FIELDS].float()
+    # each patch is a scene of one tile
+    fields = model.decoder(residuals[-1], residuals, others=0.0)[:, :FIELDS].float()
     del residuals
     # one by one, as a run puts the picture together by windows: fields in full size would be the peak
     for i, block in enumerate(blocks):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from infdehaze.decoder import share_of_others
 from infdehaze.network import InfDehaze
 from infdehaze.presets import FIELDS
 from infdehaze.smoothing import settle, smooth_look
@@ -88,7 +89,7 @@ def _bare_look(
     modelled = split_latents(model.bottleneck(latent.to(device)), grid)[0]
     fields = torch.cat(
         [
-            model.decoder(part, [r.to(device) for r in residuals]).cpu()
+            model.decoder(part, [r.to(device) for r in residuals], share_of_others(grid.count)).cpu()
             for part, residuals in zip(torch.split(modelled, batch), encoded, strict=True)
         ]
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from infdehaze.decoder import share_of_others
 from infdehaze.network import InfDehaze
 from torch import Tensor
 
@@ -98,7 +99,7 @@ def decode_phase(
         See `Take`.
     """
     reporter.phase("decode", state.grid.count)
-    latents = LatentRows(state)
+    latents, others = LatentRows(state), share_of_others(state.tiles)
     metered = 0
 
     def keep(item: tuple[int, dict[int, Tensor]]) -> None:
@@ -119,7 +120,9 @@ def decode_phase(
             elif indices:
                 latent = torch.stack([latents.get(index) for index in indices])
                 with device.metered(len(indices) > metered):
-                    work = partial(_decode_part, model, device, state.residual_dtype, item, indices, latent, fields)
+                    work = partial(
+                        _decode_part, model, device, state.residual_dtype, item, indices, latent, others, fields
+                    )
                     amount.run(len(indices), work)
                 metered = max(metered, len(indices))
                 keeper.put((item.number, fields))
@@ -140,6 +143,7 @@ def _decode_part(
     item: _Ready,
     indices: tuple[int, ...],
     latent_BHWC: Tensor,
+    others: float,
     fields: dict[int, Tensor],
     part: slice,
 ) -> None:
@@ -152,5 +156,5 @@ def _decode_part(
         packed = pack(model.encoder.to_store(encode_tiles(model, device, item.tiles, part)[0]), dtype)
     residuals = model.encoder.from_store(unpack(packed, model.preset.stored_shapes))
     with device.autocast():
-        found = model.decoder(device.to_device(latent_BHWC[part]), residuals)
+        found = model.decoder(device.to_device(latent_BHWC[part]), residuals, others)
     fields.update(zip(indices[part], device.to_host([found.float()]).wait()[0], strict=True))

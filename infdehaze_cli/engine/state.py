@@ -60,6 +60,11 @@ class SceneState:
         """Return how much a tile with data weighs; see :func:`infdehaze.filling.fill_and_weigh`."""
         return self.known.get(tile, self.grid.tile**2) / self.grid.tile**2
 
+    @property
+    def tiles(self) -> int:
+        """Number of tiles with data."""
+        return int(self.occupied_HW.sum()) // self.side**2
+
     def rows(self, tile_row: int) -> slice:
         """Rows of the latent grid that a row of tiles takes."""
         return slice(tile_row * self.side, (tile_row + 1) * self.side)

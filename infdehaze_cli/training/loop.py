@@ -77,6 +77,9 @@ class Trainer:
         if config.bottleneck_only:
             model.encoder.requires_grad_(False)
             model.decoder.requires_grad_(False)
+            if model.decoder.head.correct is not None:
+                # what the bottleneck says goes through it
+                model.decoder.head.correct.requires_grad_(True)
         learned = [p for p in model.parameters() if p.requires_grad]
         statistics = set() if model.encoder.statistics is None else set(model.encoder.statistics.parameters())
         optimizer = torch.optim.AdamW(

@@ -99,8 +99,16 @@ class Encoder(nn.Module):
         self.statistics: TileStatistics | None = None
         if preset.tile_statistics:
             self.statistics = TileStatistics(
-                preset.latent_side, preset.widths[-1], FIELDS, hidden=preset.statistics_width
+                preset.latent_side,
+                preset.widths[-1],
+                FIELDS,
+                hidden=preset.statistics_width,
+                tells=preset.bottleneck_corrects,
             )
+        # begins at zero: latents are what the statistics tell, until training finds more
+        self.last_norm = nn.LayerNorm(preset.widths[-1]) if preset.bottleneck_corrects else None
+        if self.last_norm is not None:
+            nn.init.zeros_(self.last_norm.weight)
         build = BLOCKS[preset.block]
         # what a stage adds up outweighs what comes up to it in the decoder, unless it has a norm at its end
         self.norms = nn.ModuleList(CentredNorm(width) for width in preset.widths[1:]) if preset.residual_norms else None
@@ -127,7 +135,7 @@ class Encoder(nn.Module):
             where the preset has ``texture``, the dark channel (B, h, w, 1) of the cells of the fields.
         """
         # first, while no residual takes memory
-        coarse_BhwF = None if self.statistics is None else self.statistics(tiles_B3HW)
+        coarse_BhwF, told_BhwC = (None, None) if self.statistics is None else self.statistics(tiles_B3HW)
         residuals = [dark_channel(tiles_B3HW, self.dark_stride)] if self.dark_stride else []
         x = self.embed(tiles_B3HW)
         for stage, layers in enumerate(self.stages):
@@ -135,6 +143,8 @@ class Encoder(nn.Module):
             if self.norms is not None and stage:
                 x = self.norms[stage - 1](x)
             if self.statistics is not None and coarse_BhwF is not None and stage + 1 == len(self.stages):
+                if self.last_norm is not None:
+                    x = self.last_norm(x) + told_BhwC
                 x = self.statistics.write(x, coarse_BhwF)
             residuals.append(x)
             if stage < len(self.merges):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .bottleneck import Bottleneck
-from .decoder import Decoder
+from .decoder import Decoder, share_of_others
 from .encoder import Encoder
 from .filling import fill_and_weigh
 from .norm import centre_norms
@@ -76,6 +76,8 @@ class InfDehaze(nn.Module):
                 centre_norms(self._stage(stage))
         self.apply(_initialise)
         self.decoder.head.linear.apply(_zero)
+        if self.decoder.head.correct is not None:
+            self.decoder.head.correct.apply(_zero)
         if self.encoder.statistics is not None:
             self.encoder.statistics.mlp[-1].apply(_zero)
         for module in self.modules():
@@ -137,6 +139,7 @@ class InfDehaze(nn.Module):
         tiles = cut_tiles(mirror_pad(hazy_B3HW, grid.padded_height, grid.padded_width), grid).flatten(0, 1)
         weight_BM111: Tensor | None = None
         occupied_Bhw: Tensor | None = None
+        others: Tensor | float = share_of_others(grid.count)
         if valid_BHW is None and not self.training:
             valid_BHW = torch.ones_like(hazy_B3HW[:, 0], dtype=torch.bool)
         if valid_BHW is not None:
@@ -147,13 +150,17 @@ class InfDehaze(nn.Module):
             tiles, share = fill_and_weigh(tiles, valid_tiles)
             side = preset.latent_side
             occupied = shown.flatten(1).any(1).view(B, grid.count, 1, 1, 1)
+            counts = occupied.flatten(1).sum(1).tolist()
+            others = tiles.new_tensor([share_of_others(count) for count in counts for _ in range(grid.count)])
+            others = others.view(-1, 1, 1, 1)
             weight_BM111 = share.view_as(occupied) * occupied
             occupied_Bhw = join_latents(occupied.expand(-1, -1, side, side, 1), grid)[..., 0]
 
         residuals = self.encoder(tiles)
         latent = join_latents(residuals[-1].unflatten(0, (B, grid.count)), grid)
         latent, balance = self.bottleneck.with_balance(latent, occupied_Bhw)
-        fields = self.decoder(split_latents(latent, grid).flatten(0, 1), residuals).unflatten(0, (B, grid.count))
+        modelled = split_latents(latent, grid).flatten(0, 1)
+        fields = self.decoder(modelled, residuals, others).unflatten(0, (B, grid.count))
         ones = torch.ones_like(fields[:, :, :1])
         if weight_BM111 is not None:
             fields, ones = fields * weight_BM111, ones * weight_BM111

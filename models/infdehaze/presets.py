@@ -32,6 +32,8 @@ class Preset:
     """Whether ranks of patch statistics, of each latent cell and of the tile, predict coarse fields."""
     statistics_width: int = 256
     """Width of the two layers that read these ranks."""
+    bottleneck_corrects: bool = False
+    """Whether latents also tell what the fields were read from, and the bottleneck corrects the fields by the scene."""
     widths: tuple[int, int, int, int]
     depths: tuple[int, int, int, int] = (2, 3, 4, 2)
     heads: tuple[int, int, int, int] = (4, 4, 8, 16)
@@ -64,7 +66,7 @@ class Preset:
     texture: float = 0.0
     """Variance of the dark channel that is taken for ground where it gives the depth its detail; 0 for no detail."""
     thin_haze: tuple[float, float] = (0.0, 0.0)
-    """Optical depths up to the first are taken for clear ground, from the second on for haze, and a part between."""
+    """Mean optical depths up to the first are taken for clear ground, from the second on for haze, a part between."""
     coarse_share: float = 0.0
     """Share of the fields that a look at the scene at half its size has; 0 for none."""
     tile: int = 256
@@ -120,6 +122,8 @@ class Preset:
             raise ValueError("tile must be a multiple of eight patches")
         if self.tile_statistics and self.stem_stride * 8 % self.field_stride:
             raise ValueError("with tile_statistics a cell of the latent must be a multiple of field_stride")
+        if self.bottleneck_corrects and not self.tile_statistics:
+            raise ValueError("bottleneck_corrects goes with tile_statistics")
         if self.tile_statistics and self.widths[-1] < FIELDS:
             raise ValueError(
                 f"with tile_statistics the last width must be at least {FIELDS}: each field has a direction"
@@ -212,6 +216,7 @@ LITE = Preset(
     stem_stride=8,
     patch_statistics=True,
     tile_statistics=True,
+    bottleneck_corrects=True,
     widths=(48, 64, 96, 128),
     heads=(3, 4, 6, 8),
     mlp_ratio=3.0,
@@ -225,7 +230,7 @@ LITE = Preset(
     smoothing=64.0,
     airlight_smoothing=256.0,
     texture=0.0005,
-    thin_haze=(0.1, 0.3),
+    thin_haze=(0.15, 0.28),
     coarse_share=0.4,
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)
     overlap=0,

@@ -75,6 +75,8 @@ class TileStatistics(nn.Module):
         Number of coarse fields.
     hidden : int
         Width of the two layers between.
+    tells : bool
+        Whether the latent also tells what the fields were read from, for the bottleneck to weigh them by.
 
     Notes
     -----
@@ -84,7 +86,7 @@ class TileStatistics(nn.Module):
 
     carrier: Tensor
 
-    def __init__(self, side: int, dim: int, fields: int, hidden: int = 256) -> None:
+    def __init__(self, side: int, dim: int, fields: int, hidden: int = 256, *, tells: bool = False) -> None:
         super().__init__()
         self.side = side
         self.mlp = nn.Sequential(
@@ -94,11 +96,15 @@ class TileStatistics(nn.Module):
             nn.GELU(),
             nn.Linear(hidden, fields),
         )
+        self.tell = nn.Linear(hidden, dim) if tells else None
         self.register_buffer("carrier", default_carrier(fields, dim))
 
     def features(self, tiles_B3HW: Tensor) -> Tensor:
         """Return the ranked statistics of tiles of any floating dtype: float32 (B, h, w, features)."""
-        maps_BSHW = patch_statistics(tiles_B3HW.float())
+        return self.rank(patch_statistics(tiles_B3HW.float()))
+
+    def rank(self, maps_BSHW: Tensor) -> Tensor:
+        """Return the ranks of each cell and of the whole, of tiles whose statistics of patches are given."""
         B, S, H, W = maps_BSHW.shape
         h = w = self.side
         cells = maps_BSHW.view(B, S, h, H // h, w, W // w).permute(0, 2, 4, 1, 3, 5).reshape(B, h, w, S, -1)
@@ -106,12 +112,12 @@ class TileStatistics(nn.Module):
         whole = ranked(maps_BSHW.flatten(2), TILE_RANKS).flatten(1)
         return torch.cat([own, whole[:, None, None].expand(B, h, w, -1)], -1)
 
-    def forward(self, tiles_B3HW: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to coarse fields (B, h, w, F), before they are bounded."""
+    def forward(self, tiles_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map (B, 3, H, W) to coarse fields (B, h, w, F), before they are bounded, and what a latent tells of them."""
         # levels need all their digits, whatever the rest computes in
         with torch.autocast(tiles_B3HW.device.type, enabled=False):
-            y: Tensor = self.mlp(self.features(tiles_B3HW))
-        return y
+            y = self.mlp[:-1](self.features(tiles_B3HW))
+            return self.mlp[-1](y), None if self.tell is None else self.tell(y)
 
     def write(self, latent_BhwC: Tensor, fields_BhwF: Tensor) -> Tensor:
         """Let a latent carry fields, in place of what it has in these directions; the result is float32."""

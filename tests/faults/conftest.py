@@ -47,7 +47,10 @@ def make_weights(tmp_path_factory, tiny):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             sizes = {"depths": (1, 1, 1, 1), "bottleneck_depth": 1, "fixed_batch": 16}
-            model = InfDehaze(replace(tiny, **sizes, smoothing=8.0, texture=0.001, **changes))
+            # the number of tiles with data counts too
+            told = {"tile_statistics": True, "bottleneck_corrects": True}
+            model = InfDehaze(replace(tiny, **sizes, **told, smoothing=8.0, texture=0.001, **changes))
+            model.decoder.head.correct[1].weight.data.normal_(std=0.05)
             model.decoder.head.linear.weight.data.normal_(std=0.05)
             model.decoder.head.linear.bias.data.normal_(std=0.05)
         path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"

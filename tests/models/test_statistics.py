@@ -92,6 +92,22 @@ def test_coarse_fields_reach_the_head_whatever_else_is_in_the_latent(tiny, tile)
 
 
 @torch.inference_mode()
+def test_latents_tell_what_fields_were_read_from_and_the_bottleneck_corrects_them(make_model, scene):
+    model, picture = make_model(tile_statistics=True, bottleneck_corrects=True), scene(96, 130)
+    before = model(picture).fields_B9HW
+
+    latents = model.encoder(picture[:, :, :64, :64])[-1]
+    model.decoder.head.correct[1].weight.data.zero_()
+    after = model(picture).fields_B9HW
+
+    other = make_model(tile_statistics=True).encoder(picture[:, :, :64, :64])[-1]
+    assert latents.shape == other.shape
+    assert (before - after)[:, :6].abs().amax((0, 2, 3)).min() > 0.01
+    # no correction of the residual
+    torch.testing.assert_close(before[:, 6:], after[:, 6:])
+
+
+@torch.inference_mode()
 def test_rounding_of_large_latents_leaves_what_they_carry(tiny, tile):
     encoder = InfDehaze(replace(tiny, tile=64, tile_statistics=True)).encoder
     encoder.statistics.carrier.mul_(7)

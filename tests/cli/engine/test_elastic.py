@@ -53,7 +53,7 @@ def hazy(picture):
 
 FAULTS = {
     "encode": (Encoder, "forward", lambda self, x: len(x), 3, "tiles"),
-    "decode": (Decoder, "forward", lambda self, latent, residuals: len(latent), 3, "tiles"),
+    "decode": (Decoder, "forward", lambda self, latent, residuals, others: len(latent), 3, "tiles"),
     "project": (IBSSA, "project", lambda self, x: x.shape[1], 30, "tokens"),
     "attend": (attention, "block_attention", lambda q, *rest: q.shape[2], 30, "attention blocks"),
     "mix rows": (LMMoE, "sparse", lambda self, x, halo, windows, valid: x.shape[1], 12, "rows of windows"),

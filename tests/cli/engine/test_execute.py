@@ -20,6 +20,9 @@ def gap(first, second):
     return float(np.abs(first - second).max())
 
 
+CORRECTED = {"tile_statistics": True, "bottleneck_corrects": True}
+
+
 @pytest.mark.parametrize("overlap", [0, 32])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("tier", TIERS)
@@ -68,10 +71,18 @@ def test_chunks_of_any_size_equal_the_plain_network(engine, make_model, picture,
         {"moe": False},
         {"attention": False},
         {"tile_statistics": True},
+        CORRECTED,
         {"thin_haze": (0.1, 0.6), "airlight_smoothing": 12.0},
         {"thin_haze": (0.1, 0.6), "smoothing": 10.0, "airlight_smoothing": 30.0, "coarse_share": 0.4},
         {"smoothing": 10.0, "texture": 0.001},
-        {"smoothing": 10.0, "airlight_smoothing": 12.0, "texture": 0.001, "coarse_share": 0.4, "tile_statistics": True},
+        {
+            "smoothing": 10.0,
+            "airlight_smoothing": 12.0,
+            "texture": 0.001,
+            "coarse_share": 0.4,
+            "tile_statistics": True,
+            "bottleneck_corrects": True,
+        },
     ],
 )
 def test_a_network_with_a_part_left_out_or_added_equals_the_plain_network(engine, make_model, picture, change):
@@ -102,7 +113,7 @@ def test_smoothed_fields_equal_the_plain_network(engine, make_model, picture, ho
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_black_edges_of_which_nothing_is_said_equal_the_plain_network(engine, make_model, picture, tier):
-    model, hazy = make_model(tile_statistics=True, smoothing=10.0, coarse_share=0.4), picture(420, 450)
+    model, hazy = make_model(**CORRECTED, smoothing=10.0, coarse_share=0.4), picture(420, 450)
     ground = np.arange(450) + 0.3 * np.arange(420)[:, None] > 300
     hazy[:, ~ground] = 0
 

@@ -183,6 +183,21 @@ def test_stage_2_changes_the_bottleneck_alone(config, modes, run):
     assert learned == {id(p) for p in trainer.model.bottleneck.parameters()}
 
 
+def test_stage_2_also_trains_the_head_that_reads_the_bottleneck(config, tmp_path, run):
+    told = (*config.overrides, "tile_statistics=true", "bottleneck_corrects=true")
+    first = replace(config, out=tmp_path / "first", overrides=told)
+    run(first, 1).save()
+    start = {"preset": None, "overrides": (), "start": str(first.out / "weights.safetensors"), "lr": 1e-2}
+    stage_2 = replace(config, **start, bottleneck_only=True, crops=((128, 1, 1.0),))
+    before = {name: value.clone() for name, value in Trainer.start(stage_2).model.state_dict().items()}
+
+    found = run(stage_2, 3).model.state_dict()
+
+    changed = {name for name, value in found.items() if not torch.equal(value, before[name])}
+    assert {name.split(".layers")[0].split(".1.")[0] for name in changed} >= {"bottleneck", "decoder.head.correct"}
+    assert all(name.startswith(("bottleneck.", "decoder.head.correct.")) for name in changed)
+
+
 def test_half_precision_learns_about_the_same(config, modes, run):
     losses = {mode: run(replace(config, **modes[mode]), 6).recent["loss"] for mode in ("clear", "bf16", "fp16")}
     assert losses["bf16"] != losses["clear"]
