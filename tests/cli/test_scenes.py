@@ -42,9 +42,12 @@ def test_a_real_scene_keeps_its_map_and_its_other_bands(cli, source, tmp_path, s
         hazy, clean = before.read(), after.read()
         valid = before.dataset_mask() != 0
     with rasterio.open(haze) as map_of_haze:
-        found = float(np.nanmax(map_of_haze.read((1, 2, 3)))) > 0.02
+        taken = (np.nan_to_num(map_of_haze.read((1, 2, 3))) > 0).any(0)
     # red, green, blue, and in two of them near infrared; where no haze is found, nothing changes
-    assert [(clean[band] != hazy[band]).any() for band in range(3)] == [found] * 3
-    assert found or "wildfires" in source.name
+    changed = (clean[:3] != hazy[:3]).any(0)
+    assert not changed[~taken].any()
+    # all are clear; in one of them a little is taken for haze
+    assert [changed.any(), taken.any()] == ["20120731" in source.name] * 2
+    assert np.abs(clean[:3].astype(int) - hazy[:3]).max() <= 2
     np.testing.assert_array_equal(clean[3:], hazy[3:])
     np.testing.assert_array_equal(clean[:, ~valid], hazy[:, ~valid])
