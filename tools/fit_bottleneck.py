@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from drawing import leave_out
 from hazy_statistics import SIDE, Drawer, Ground, Scene, draw
 from infdehaze.decoder import MAX_DEPTH, MEAN_AIRLIGHT, share_of_others
 from infdehaze.network import InfDehaze
@@ -214,6 +215,8 @@ def fit(model: InfDehaze, ground: Ground, minutes: float, seed: int, own: int = 
         side, scenes = SCENES[run.steps % len(SCENES)]
         rate = RATE * (0.505 + 0.495 * math.cos(math.pi * gone))
         run.step(drawer.scenes(side, scenes), rate, calm=side == 1)
+        if run.steps % 250 == 0:
+            print(f"step {run.steps}, {gone:.0%} of the time", flush=True)
     run.take_average()
     for side, some in kept.items():
         told, corrected = run.gains(some)
@@ -245,10 +248,7 @@ def main() -> None:
         ground = Ground(**load_file(given.ground))
     else:
         data = ClearFolder.open(given.data, print, down_weight=("dubai",))
-        if unknown := [name for name in given.leave_out if name not in data.sources]:
-            parser.error(f"there is no source {', '.join(unknown)} in {given.data}")
-        for name in given.leave_out:
-            del data.sources[name]
+        leave_out(data, given.leave_out, parser)
         ground = draw(data, 60 * given.draw, given.seed)
         if given.ground is not None:
             save_file(vars(ground), given.ground)

@@ -13,13 +13,13 @@ Sources that are left out, as they are, say how well the fit holds for pictures 
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from drawing import draw_rows, leave_out
 from infdehaze.decoder import MAX_DEPTH, MEAN_AIRLIGHT
 from infdehaze.network import InfDehaze
 from infdehaze.presets import FIELDS
@@ -29,11 +29,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infdehaze_cli.training.clear import ClearFolder
-from infdehaze_cli.training.data import draw_batch
+from infdehaze_cli.training.data import Batch, draw_batch
 
 TILES, CELLS, RATE = 256, 4, 2e-3
 NOISE = 0.02
-BLOCK, HELD, TRIED = 1024, 1000, 5000
+HELD, TRIED = 1000, 5000
 
 
 @dataclass
@@ -58,24 +58,15 @@ class Cells:
 
 def draw(data: ClearFolder, module: TileStatistics, tile: int, seconds: float, seed: int) -> Cells:
     """Draw crops for so many seconds, and keep their statistics and the means of their cells."""
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    blocks: list[list[Tensor]] = []
-    count, started = 0, time.monotonic()
-    while time.monotonic() - started < seconds:
-        batch = draw_batch(data, tile, 8, rng, generator)
+
+    def keep(batch: Batch) -> list[Tensor]:
         assert batch.depth_B3HW is not None
         assert batch.airlight_B311 is not None
         maps = (batch.depth_B3HW, batch.hazy_B3HW, batch.clear_B3HW)
         depth, hazy, clear = (F.avg_pool2d(x, tile // module.side).permute(0, 2, 3, 1) for x in maps)
-        parts = [module.features(batch.hazy_B3HW).half(), depth, batch.airlight_B311.flatten(1), hazy, clear]
-        row = count % BLOCK
-        if row == 0:
-            # kept one by one, small parts lie in the way of each next batch, and memory grows by the size of batches
-            blocks.append([part.new_empty(BLOCK, *part.shape[1:]) for part in parts])
-        for column, part in zip(blocks[-1], parts, strict=True):
-            column[row : row + len(part)] = part
-        count += len(depth)
-    return Cells(*(torch.cat(column)[:count] for column in zip(*blocks, strict=True)))
+        return [module.features(batch.hazy_B3HW).half(), depth, batch.airlight_B311.flatten(1), hazy, clear]
+
+    return Cells(*draw_rows(data, tile, 8, seconds, seed, keep))
 
 
 def fields_of(raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,9 +232,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(given.seed)
     data = ClearFolder.open(given.data, print, down_weight=("dubai",), colours=given.colours)
-    if unknown := [name for name in given.leave_out if name not in data.sources]:
-        parser.error(f"there is no source {', '.join(unknown)} in {given.data}")
-    left = {name: data.sources.pop(name) for name in given.leave_out}
+    left = leave_out(data, given.leave_out, parser)
     trained = load_model(given.start).eval()
     module = TileStatistics(trained.preset.latent_side, trained.preset.widths[-1], FIELDS, hidden=given.width)
     if given.cells is not None and given.cells.exists():
@@ -254,10 +243,8 @@ def main() -> None:
             save_file({f.name: getattr(cells, f.name) for f in fields(cells)}, given.cells)
     print(f"{len(cells.airlight_N3)} crops")
     fit(cells, module.mlp, given.steps)
-    if left:
-        other = draw(
-            ClearFolder(left, colours=0.0, mixed=False), module, trained.preset.tile, 15 * given.minutes, given.seed + 2
-        )
+    if left.sources:
+        other = draw(left, module, trained.preset.tile, 15 * given.minutes, given.seed + 2)
         mine, others = gain(module.mlp, cells), gain(module.mlp, other)
         print(f"gain {mine:.2f} dB on the crops that were fitted, {others:.2f} on others")
     model = put_in(trained, module.mlp, given.share)

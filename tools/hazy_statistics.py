@@ -5,20 +5,19 @@ Haze moves the darkest, brightest and mean values of a patch as it moves pixels,
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from drawing import draw_rows
 from infdehaze.statistics import PATCH, TileStatistics, patch_statistics
 from torch import Tensor
 
 from infdehaze_cli.training.clear import ClearFolder
-from infdehaze_cli.training.data import draw_batch
+from infdehaze_cli.training.data import Batch
 
-SIDE, BLOCK, SENSOR = 512, 512, 0.012
-"""Pixels of a picture's side, pictures that are stored together, the largest deviation of sensor noise."""
+SIDE, SENSOR = 512, 0.012
+"""Pixels of a picture's side, and the largest deviation of sensor noise."""
 LOW, HIGH, MEAN, DEVIATION = slice(0, 3), slice(4, 7), slice(8, 11), slice(12, 15)
 """Where a patch's statistics of three bands are; between them the least, the largest and saturation."""
 
@@ -45,22 +44,14 @@ class Scene:
 
 def draw(data: ClearFolder, seconds: float, seed: int) -> Ground:
     """Draw pictures for so many seconds, and keep what `Ground` has of them."""
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    blocks: list[list[Tensor]] = []
-    count, started = 0, time.monotonic()
-    while time.monotonic() - started < seconds:
-        batch = draw_batch(data, SIDE, 4, rng, generator)
+
+    def keep(batch: Batch) -> list[Tensor]:
         assert batch.depth_B3HW is not None
         assert batch.airlight_B311 is not None
         depth = F.avg_pool2d(batch.depth_B3HW, PATCH).half()
-        parts = [patch_statistics(batch.clear_B3HW).half(), depth, batch.airlight_B311.flatten(1)]
-        row = count % BLOCK
-        if row == 0:
-            blocks.append([part.new_empty(BLOCK, *part.shape[1:]) for part in parts])
-        for column, part in zip(blocks[-1], parts, strict=True):
-            column[row : row + len(part)] = part
-        count += len(depth)
-    return Ground(*(torch.cat(column)[:count] for column in zip(*blocks, strict=True)))
+        return [patch_statistics(batch.clear_B3HW).half(), depth, batch.airlight_B311.flatten(1)]
+
+    return Ground(*draw_rows(data, SIDE, 4, seconds, seed, keep))
 
 
 def lay_haze(clear_BShw: Tensor, depth_B3hw: Tensor, airlight_B311: Tensor, noise_B111: Tensor) -> Tensor:
@@ -72,7 +63,7 @@ def lay_haze(clear_BShw: Tensor, depth_B3hw: Tensor, airlight_B311: Tensor, nois
     noisy = (deviation.square() + noise_B111.square()).sqrt()
     # the extremes of 64 values of normal noise are some 2.4 deviations away
     further = 2.4 * (noisy - deviation)
-    low, high, mean = ((x).clamp(0, 1) for x in (low - further, high + further, mean))
+    low, high, mean = (x.clamp(0, 1) for x in (low - further, high + further, mean))
     saturation = mean.amax(1, keepdim=True) - mean.amin(1, keepdim=True)
     levels = torch.cat([low, low.amin(1, keepdim=True), high, high.amax(1, keepdim=True), mean], 1) * 2 - 1
     return torch.cat([levels, saturation * 2, (noisy.square() + 1e-6).sqrt() * 4], 1)
@@ -111,8 +102,7 @@ class Drawer:
         hazy = lay_haze(clear, depth, airlight, SENSOR * self._share(count, 1, 1, 1))
         cell = self.tile // PATCH // self.module.side
         hazy_mean, clear_mean = ((x[:, MEAN] + 1) / 2 for x in (hazy, clear))
-        maps = (F.avg_pool2d(x, cell) for x in (depth, hazy_mean, clear_mean))
-        depth, hazy_mean, clear_mean = maps
+        depth, hazy_mean, clear_mean = (F.avg_pool2d(x, cell) for x in (depth, hazy_mean, clear_mean))
         return Scene(self._features(hazy), depth, airlight, hazy_mean, clear_mean)
 
     def _turned(self, x_BCHW: Tensor) -> Tensor:

@@ -96,7 +96,9 @@ def test_other_objectives_equal_the_plain_one_over_holes(stream, model, hazy, cl
 
 
 def test_statistics_of_tiles_get_their_gradient_too(stream, make_model, hazy, clear):
-    model = make_model(block_tokens=4, depths=(1, 1, 1, 1), tile_statistics=True).requires_grad_(False)
+    model = make_model(
+        block_tokens=4, depths=(1, 1, 1, 1), tile_statistics=True, bottleneck_corrects=True
+    ).requires_grad_(False)
     window = (75, 90, 20, 40)
 
     found = stream(model, hazy, clear, window, batch=2, steps=1)
