@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,15 +132,16 @@ def test_haze_over_statistics_is_the_statistics_of_haze(scene):
 
 
 def test_a_fitted_bottleneck_corrects_scenes_and_leaves_single_tiles(make_model, scene):
-    from fit_bottleneck import SCENES, Corrected, Drawer, fit, fresh
+    from fit_bottleneck import SCENES, Corrected, Drawer, begin, fresh
 
     trained = make_model(tile_statistics=True, smoothing=8.0, airlight_smoothing=16.0)
     with torch.no_grad():
         # the coarsest stage is silent, as in the shipped weights: latents tell something else now
         for parameter in trained.decoder.expands[0].linear.parameters():
             parameter.zero_()
-    model, ground = fresh(trained, 1), ground_of(scene)
-    fit(model, ground, 0.03, seed=1)
+    ground, written = ground_of(scene), []
+    begin(fresh(trained, 1), ground, 1, own=0, share=1.0, go_on=False).go(0.03, written.append)
+    model = written[-1]
 
     kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("bottleneck.")}
     assert all(torch.equal(model.state_dict()[name], value) for name, value in kept.items())
@@ -156,6 +158,36 @@ def test_a_fitted_bottleneck_corrects_scenes_and_leaves_single_tiles(make_model,
         part.mean, part.scale = torch.zeros_like(part.mean), torch.ones_like(part.scale)
         alone, corrected, _ = part.eval()(drawn.features_BhwF)
         assert (corrected - alone)[..., :6].abs().max() > 1e-4
+
+
+def test_a_fit_of_the_bottleneck_goes_on_where_one_ended(make_model, scene):
+    from fit_bottleneck import begin
+
+    trained = make_model(tile_statistics=True, bottleneck_corrects=True).requires_grad_(False)
+    correct = trained.decoder.head.correct[1]
+    torch.nn.init.normal_(correct.weight)
+    picture = scene(128, 128)
+    with torch.inference_mode():
+        before = trained(picture).fields_B9HW
+
+    run = begin(trained, ground_of(scene), 1, own=0, share=0.5, go_on=True)
+    with torch.inference_mode():
+        within = run.model(picture).fields_B9HW
+    after = run.average().finished()
+
+    assert (within - before).abs().max() > 1e-3
+    with torch.inference_mode():
+        torch.testing.assert_close(after(picture).fields_B9HW, before, atol=1e-4, rtol=0)
+
+
+def test_copies_of_maps_are_mirrored_at_their_edges():
+    from hazy_statistics import mirrored
+
+    maps = torch.arange(6.0).view(1, 1, 2, 3)
+    for copies in (2, 4):
+        beyond = ((0, 0), (0, 0), (0, 2 * copies - 2), (0, 3 * copies - 3))
+        assert np.array_equal(mirrored(maps, copies), np.pad(maps, beyond, mode="symmetric"))
+    assert torch.equal(mirrored(maps, 1), maps)
 
 
 def test_statistics_that_are_fitted_anew_keep_a_bottleneck_that_corrects(make_model):

@@ -4,7 +4,7 @@
 
 Tiles tell the level of haze one by one, and each kind of ground misleads them in its own way; the others of the scene
 can say so. It takes many thousand scenes of many tiles to learn that, more than pass through a network. So they are
-made of statistics alone (``hazy_statistics.py``): pictures of 512 px are drawn once, and scenes of 512 to 2048 px put
+made of statistics alone (``hazy_statistics.py``): pictures of 512 px are drawn once, and scenes of 512 to 8192 px put
 together from them, of one kind of ground or several, under the haze of another one. Encoder, decoder and the fields
 that statistics tell stay as they are: what latents tell of them, the bottleneck (of so many layers as ``--layers``
 says, from fresh ones) and the correction in the head are fitted.
@@ -19,6 +19,8 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +38,10 @@ from torch import Tensor, nn
 
 from infdehaze_cli.training.clear import ClearFolder
 
-SCENES = ((1, 16), (2, 4), (4, 1))
-"""Pictures along a side of the scenes of a step, and scenes of it, in turn."""
-RATE, WARM_UP, EMA, NOISE, HELD = 1e-3, 150, 0.998, 0.015, 400
+SMALL = ((1, 16), (2, 4), (4, 1), (2, 4), (4, 1))
+SCENES = (*(*SMALL, (8, 1)) * 6, (16, 1))
+"""Pictures along a side of the scenes of a step, and scenes of it, in turn: large ones take long."""
+RATE, WARM_UP, EMA, NOISE, HELD, LARGEST_HELD = 1e-3, 150, 0.998, 0.015, 400, 8
 CALM = 2.0
 """Weight of the correction's square where a scene is one picture: what fits the ground of the training is no gain."""
 
@@ -77,6 +80,14 @@ class Corrected(nn.Module):
         return alone, alone + others * F.pad(self.correct(modelled), (0, FIELDS // 3)), balance
 
     @torch.no_grad()
+    def unfold(self) -> None:
+        """Undo `fold`, whatever the scale was then."""
+        self.tell.bias.add_(self.tell.weight @ self.mean)
+        self.tell.weight.mul_(self.scale)
+        for parameter in self.correct[1].parameters():
+            parameter.div_(self.share)
+
+    @torch.no_grad()
     def fold(self) -> None:
         """Let the layer that was fitted to hidden values of one scale take them as they are, and the head its share."""
         self.tell.weight.div_(self.scale)
@@ -110,10 +121,13 @@ def loss_of(fields_BFhw: Tensor, scene: Scene) -> Tensor:
 
 
 class Fit:
-    """A fit in the making: ``sigmas`` are those of the smoothing, in cells of the latents."""
+    """A fit in the making, with scenes that are ``kept`` to try it on.
 
-    def __init__(self, model: InfDehaze, part: Corrected) -> None:
-        self.part = part
+    ``sigmas`` are those of the smoothing, in cells of the latents.
+    """
+
+    def __init__(self, model: InfDehaze, part: Corrected, drawer: Drawer, kept: dict[int, list[Scene]]) -> None:
+        self.model, self.part, self.drawer, self.kept = model, part, drawer, kept
         cell = model.preset.tile // model.preset.latent_side
         self.sigmas = tuple(sigma * model.preset.field_stride / cell for sigma in model.preset.field_sigmas)
         self.averaged = [p.detach().clone() for p in part.learned]
@@ -162,11 +176,41 @@ class Fit:
             for mean, now in zip(self.averaged, self.part.learned, strict=True):
                 mean.lerp_(now, 1 - share)
 
-    def take_average(self) -> None:
-        """Put the averaged weights in."""
+    def go(self, minutes: float, keep: Callable[[InfDehaze], None]) -> None:
+        """Fit for so long, and let what there is be kept now and then, and at the end."""
+        started = time.monotonic()
+        while (gone := (time.monotonic() - started) / (60 * minutes)) < 1:
+            side, scenes = SCENES[self.steps % len(SCENES)]
+            rate = RATE * (0.505 + 0.495 * math.cos(math.pi * gone))
+            self.step(self.drawer.scenes(side, scenes), rate, calm=side == 1)
+            if self.steps % 500 == 0:
+                print(f"step {self.steps}, {gone:.0%} of the time", flush=True)
+                keep(self.average().finished())
+        last = self.average()
+        last.report()
+        keep(last.finished())
+
+    def average(self) -> Fit:
+        """Return a copy whose weights are the averaged ones."""
+        model, part = deepcopy((self.model, self.part))
+        run = Fit(model, part, self.drawer, self.kept)
         with torch.no_grad():
-            for mean, now in zip(self.averaged, self.part.learned, strict=True):
+            for mean, now in zip(self.averaged, part.learned, strict=True):
                 now.copy_(mean)
+        run.steps = self.steps
+        return run
+
+    def finished(self) -> InfDehaze:
+        """Return the network as it is to be kept; this fit has ended."""
+        self.part.fold()
+        return self.model
+
+    def report(self) -> None:
+        """Say how well it does on pictures that it is not fitted to."""
+        for side, some in self.kept.items():
+            told, corrected = self.gains(some)
+            gains = f"{told:+.2f} dB as told, {corrected:+.2f} as corrected"
+            print(f"{self.steps} steps, scenes of {side * SIDE} px: {gains}", flush=True)
 
     @torch.inference_mode()
     def gains(self, scenes: list[Scene]) -> tuple[float, float]:
@@ -193,35 +237,30 @@ def fresh(trained: InfDehaze, layers: int) -> InfDehaze:
     assert model.decoder.head.correct is not None
     for parameter in model.decoder.head.correct[1].parameters():
         nn.init.zeros_(parameter)
-    return model.requires_grad_(False).eval()
+    return model
 
 
-def fit(model: InfDehaze, ground: Ground, minutes: float, seed: int, own: int = 0, share: float = 1.0) -> None:
-    """Fit the bottleneck of a network in place, and say how well it does on pictures that it was not fitted to."""
+def begin(model: InfDehaze, ground: Ground, seed: int, own: int, share: float, *, go_on: bool) -> Fit:
+    """Make ready to fit the bottleneck of a network in place, and say how well it does so far."""
     module = model.encoder.statistics
     assert module is not None
     count, tile = len(ground.airlight_N3), model.preset.tile
     held = Drawer(ground, module, tile, max(count - HELD, count // 2), count, seed=1)
-    kept = {side: [held.scenes(side, scenes) for _ in range(20)] for side, scenes in sorted(set(SCENES))}
-    part = Corrected(model, kept[1][0], own, share)
+    sizes = [(side, scenes) for side, scenes in sorted(set(SCENES)) if side <= LARGEST_HELD]
+    kept = {side: [held.scenes(side, scenes) for _ in range(20)] for side, scenes in sizes}
+    part = Corrected(model.requires_grad_(False).eval(), kept[1][0], own, share)
+    if go_on:
+        part.unfold()
     for parameter in part.learned:
         parameter.requires_grad_(True)
     drawer = Drawer(ground, module, tile, 0, held.first, seed)
     torch.manual_seed(seed)
-    run, started = Fit(model, part), time.monotonic()
+    run = Fit(model, part, drawer, kept)
     if share != 1:
         run.calibrate([drawer.scenes(*SCENES[0]) for _ in range(20)])
-    while (gone := (time.monotonic() - started) / (60 * minutes)) < 1:
-        side, scenes = SCENES[run.steps % len(SCENES)]
-        rate = RATE * (0.505 + 0.495 * math.cos(math.pi * gone))
-        run.step(drawer.scenes(side, scenes), rate, calm=side == 1)
-        if run.steps % 250 == 0:
-            print(f"step {run.steps}, {gone:.0%} of the time", flush=True)
-    run.take_average()
-    for side, some in kept.items():
-        told, corrected = run.gains(some)
-        print(f"{run.steps} steps, scenes of {side * SIDE} px: {told:+.2f} dB as told, {corrected:+.2f} as corrected")
-    part.fold()
+    if go_on:
+        run.report()
+    return run
 
 
 def main() -> None:
@@ -234,6 +273,7 @@ def main() -> None:
     parser.add_argument("--ground", type=Path, help="keep what was drawn in this file, and use it again")
     parser.add_argument("--minutes", type=float, default=45.0, help="time to fit for")
     parser.add_argument("--layers", type=int, default=2, help="of the bottleneck")
+    parser.add_argument("--go-on", action="store_true", help="with the bottleneck that there is")
     parser.add_argument("--own", type=int, default=0, help="hidden units that the decoder goes with")
     parser.add_argument("--share", type=float, default=1.0, help="of the levels that the other units say")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="SOURCE", help="sources to learn nothing of")
@@ -244,6 +284,8 @@ def main() -> None:
     trained = load_model(given.start).eval()
     if trained.encoder.statistics is None:
         parser.error(f"{given.start} has no statistics of tiles; begin with tools/fit_statistics.py")
+    if given.go_on and not trained.preset.bottleneck_corrects:
+        parser.error(f"the bottleneck of {given.start} corrects nothing; begin without --go-on")
     if given.ground is not None and given.ground.exists():
         ground = Ground(**load_file(given.ground))
     else:
@@ -253,9 +295,10 @@ def main() -> None:
         if given.ground is not None:
             save_file(vars(ground), given.ground)
     print(f"{len(ground.airlight_N3)} pictures")
-    model = fresh(trained, given.layers)
-    fit(model, ground, given.minutes, given.seed, given.own, given.share)
-    save_weights(given.output, model, {"recipe": {"pictures": len(ground.airlight_N3), "from": Path(given.start).name}})
+    model = trained if given.go_on else fresh(trained, given.layers)
+    run = begin(model, ground, given.seed, given.own, given.share, go_on=given.go_on)
+    card = {"recipe": {"pictures": len(ground.airlight_N3), "from": Path(given.start).name}}
+    run.go(given.minutes, lambda fitted: save_weights(given.output, fitted, card))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,15 @@ def lay_haze(clear_BShw: Tensor, depth_B3hw: Tensor, airlight_B311: Tensor, nois
     return torch.cat([levels, saturation * 2, (noisy.square() + 1e-6).sqrt() * 4], 1)
 
 
+def mirrored(x_BChw: Tensor, copies: int) -> Tensor:
+    """Return maps with so many copies of them a side, a power of two, every second one mirrored."""
+    while copies > 1:
+        x_BChw = torch.cat([x_BChw, x_BChw.flip(-1)], -1)
+        x_BChw = torch.cat([x_BChw, x_BChw.flip(-2)], -2)
+        copies //= 2
+    return x_BChw
+
+
 class Drawer:
     """Puts scenes together from the pictures ``first`` to ``last`` of some ground."""
 
@@ -84,6 +93,11 @@ class Drawer:
 
     def scenes(self, side: int, count: int) -> Scene:
         """Draw scenes of ``side`` pictures each way."""
+        copies = 1
+        if side > 2 and self._share(1) < 0.2:
+            # larger, with nothing else to see
+            copies = 2 ** int(torch.randint(1, side.bit_length() - 1, (), generator=self.generator))
+        side //= copies
         ground, haze = self._some(count * side**2).view(count, -1), self._some(count)
         for row, chance in zip(ground, self._share(count), strict=True):
             # some show one kind of ground, or two
@@ -93,17 +107,18 @@ class Drawer:
         h, w = clear.shape[2:]
         clear = clear.view(count, side, side, -1, h, w).permute(0, 3, 1, 4, 2, 5).reshape(count, -1, side * h, side * w)
         depth = self._turned(self.ground.depth_N3hw[haze].float())
-        if side > 2 and self._share(1) < 0.5:
+        if side > 2:
             # finer structure than that of a field drawn out over all
-            depth = torch.cat([depth, depth.flip(-1)], -1)
-            depth = torch.cat([depth, depth.flip(-2)], -2)
+            finer = 2 ** int(torch.randint(side.bit_length() - 1, (), generator=self.generator))
+            depth = mirrored(depth, finer)
         depth = F.interpolate(depth, size=clear.shape[2:], mode="bilinear") * (0.75 + 0.5 * self._share(count, 1, 1, 1))
         airlight = self.ground.airlight_N3[haze][:, :, None, None]
         hazy = lay_haze(clear, depth, airlight, SENSOR * self._share(count, 1, 1, 1))
         cell = self.tile // PATCH // self.module.side
         hazy_mean, clear_mean = ((x[:, MEAN] + 1) / 2 for x in (hazy, clear))
-        depth, hazy_mean, clear_mean = (F.avg_pool2d(x, cell) for x in (depth, hazy_mean, clear_mean))
-        return Scene(self._features(hazy), depth, airlight, hazy_mean, clear_mean)
+        cells = (F.avg_pool2d(x, cell) for x in (depth, hazy_mean, clear_mean))
+        depth, hazy_mean, clear_mean = (mirrored(x, copies) for x in cells)
+        return Scene(self._features(mirrored(hazy, copies)), depth, airlight, hazy_mean, clear_mean)
 
     def _turned(self, x_BCHW: Tensor) -> Tensor:
         for turn in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-1, -2)):
