@@ -41,7 +41,7 @@ from infdehaze_cli.training.clear import ClearFolder
 SMALL = ((1, 16), (2, 4), (4, 1), (2, 4), (4, 1))
 SCENES = (*(*SMALL, (8, 1)) * 6, (16, 1))
 """Pictures along a side of the scenes of a step, and scenes of it, in turn: large ones take long."""
-RATE, WARM_UP, EMA, NOISE, HELD, LARGEST_HELD = 1e-3, 150, 0.998, 0.015, 400, 8
+WARM_UP, EMA, NOISE, HELD, LARGEST_HELD = 150, 0.998, 0.015, 400, 8
 CALM = 2.0
 """Weight of the correction's square where a scene is one picture: what fits the ground of the training is no gain."""
 
@@ -135,7 +135,7 @@ class Fit:
             {"params": [p for p in part.learned if (p.ndim > 1) == matrices], "weight_decay": 0.05 * matrices}
             for matrices in (True, False)
         ]
-        self.optimizer = torch.optim.AdamW(groups, RATE, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
         self.steps = 0
 
     def smooth(self, raw_BhwF: Tensor) -> Tensor:
@@ -176,13 +176,13 @@ class Fit:
             for mean, now in zip(self.averaged, self.part.learned, strict=True):
                 mean.lerp_(now, 1 - share)
 
-    def go(self, minutes: float, keep: Callable[[InfDehaze], None]) -> None:
-        """Fit for so long, and let what there is be kept now and then, and at the end."""
+    def go(self, minutes: float, rate: float, keep: Callable[[InfDehaze], None]) -> None:
+        """Fit for so long, at ``rate`` and less and less; let what there is be kept now and then, and at the end."""
         started = time.monotonic()
         while (gone := (time.monotonic() - started) / (60 * minutes)) < 1:
             side, scenes = SCENES[self.steps % len(SCENES)]
-            rate = RATE * (0.505 + 0.495 * math.cos(math.pi * gone))
-            self.step(self.drawer.scenes(side, scenes), rate, calm=side == 1)
+            now = rate * (0.505 + 0.495 * math.cos(math.pi * gone))
+            self.step(self.drawer.scenes(side, scenes), now, calm=side == 1)
             if self.steps % 500 == 0:
                 print(f"step {self.steps}, {gone:.0%} of the time", flush=True)
                 keep(self.average().finished())
@@ -272,6 +272,7 @@ def main() -> None:
     parser.add_argument("--draw", type=float, default=10.0, help="minutes to draw pictures for")
     parser.add_argument("--ground", type=Path, help="keep what was drawn in this file, and use it again")
     parser.add_argument("--minutes", type=float, default=45.0, help="time to fit for")
+    parser.add_argument("--rate", type=float, default=1e-3, help="largest rate of learning")
     parser.add_argument("--layers", type=int, default=2, help="of the bottleneck")
     parser.add_argument("--go-on", action="store_true", help="with the bottleneck that there is")
     parser.add_argument("--own", type=int, default=0, help="hidden units that the decoder goes with")
@@ -298,7 +299,7 @@ def main() -> None:
     model = trained if given.go_on else fresh(trained, given.layers)
     run = begin(model, ground, given.seed, given.own, given.share, go_on=given.go_on)
     card = {"recipe": {"pictures": len(ground.airlight_N3), "from": Path(given.start).name}}
-    run.go(given.minutes, lambda fitted: save_weights(given.output, fitted, card))
+    run.go(given.minutes, given.rate, lambda fitted: save_weights(given.output, fitted, card))
 
 
 if __name__ == "__main__":
