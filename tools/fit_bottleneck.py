@@ -176,11 +176,15 @@ class Fit:
             for mean, now in zip(self.averaged, self.part.learned, strict=True):
                 mean.lerp_(now, 1 - share)
 
-    def go(self, minutes: float, rate: float, keep: Callable[[InfDehaze], None]) -> None:
-        """Fit for so long, at ``rate`` and less and less; let what there is be kept now and then, and at the end."""
+    def go(self, minutes: float, rate: float, keep: Callable[[InfDehaze], None], largest: int = 16) -> None:
+        """Fit for so long, at ``rate`` and less and less; let what there is be kept now and then, and at the end.
+
+        ``largest`` is the number of pictures along a side of the largest scenes.
+        """
+        turns = [(side, scenes) for side, scenes in SCENES if side <= largest]
         started = time.monotonic()
         while (gone := (time.monotonic() - started) / (60 * minutes)) < 1:
-            side, scenes = SCENES[self.steps % len(SCENES)]
+            side, scenes = turns[self.steps % len(turns)]
             now = rate * (0.505 + 0.495 * math.cos(math.pi * gone))
             self.step(self.drawer.scenes(side, scenes), now, calm=side == 1)
             if self.steps % 500 == 0:
@@ -273,6 +277,7 @@ def main() -> None:
     parser.add_argument("--ground", type=Path, help="keep what was drawn in this file, and use it again")
     parser.add_argument("--minutes", type=float, default=45.0, help="time to fit for")
     parser.add_argument("--rate", type=float, default=1e-3, help="largest rate of learning")
+    parser.add_argument("--largest", type=int, default=16 * SIDE, help="side of the largest scenes in pixels")
     parser.add_argument("--layers", type=int, default=2, help="of the bottleneck")
     parser.add_argument("--go-on", action="store_true", help="with the bottleneck that there is")
     parser.add_argument("--own", type=int, default=0, help="hidden units that the decoder goes with")
@@ -285,6 +290,8 @@ def main() -> None:
     trained = load_model(given.start).eval()
     if trained.encoder.statistics is None:
         parser.error(f"{given.start} has no statistics of tiles; begin with tools/fit_statistics.py")
+    if given.largest < SIDE:
+        parser.error(f"scenes have at least {SIDE} px")
     if given.go_on and not trained.preset.bottleneck_corrects:
         parser.error(f"the bottleneck of {given.start} corrects nothing; begin without --go-on")
     if given.ground is not None and given.ground.exists():
@@ -299,7 +306,7 @@ def main() -> None:
     model = trained if given.go_on else fresh(trained, given.layers)
     run = begin(model, ground, given.seed, given.own, given.share, go_on=given.go_on)
     card = {"recipe": {"pictures": len(ground.airlight_N3), "from": Path(given.start).name}}
-    run.go(given.minutes, given.rate, lambda fitted: save_weights(given.output, fitted, card))
+    run.go(given.minutes, given.rate, lambda fitted: save_weights(given.output, fitted, card), given.largest // SIDE)
 
 
 if __name__ == "__main__":
