@@ -230,7 +230,7 @@ LITE = Preset(
     smoothing=64.0,
     airlight_smoothing=256.0,
     texture=0.0005,
-    thin_haze=(0.15, 0.28),
+    thin_haze=(0.15, 0.3),
     coarse_share=0.4,
     # without overlap: the smoothing joins tiles as well, at three quarters of the time (docs/model-card.md)
     overlap=0,
